@@ -1,0 +1,49 @@
+"""The per-device half of a parallel round: it knows an axis name and nothing of who runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.types import Array, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowAxis:
+    """The device axis that the window's rows are spread over. `name=None` is one device.
+
+    Only the network is spread. Everything else in a round is a thousandth of its cost and is repeated on every
+    device, so that one all-gather of the predictions is the round's only large transfer.
+    """
+
+    name: str | None = None
+    size: int = 1
+
+    def padded(self, rows: int) -> int:
+        """The least multiple of the number of devices that holds `rows`."""
+        return -(-rows // self.size) * self.size
+
+    def map_rows(self, function: Callable[..., Array], *rows: PyTree) -> Array:
+        """`function(*rows)` with the leading axis split over the devices, whole on every device afterwards."""
+        if self.name is None:
+            return function(*rows)
+        count = jax.tree.leaves(rows)[0].shape[0]
+        share = self.padded(count) // self.size
+        first = lax.axis_index(self.name) * share
+        # Padded lanes repeat the last row: real inputs, so they cannot raise a NaN that nobody asked for.
+        mine = jnp.minimum(first + jnp.arange(share), count - 1)
+        local = function(*jax.tree.map(lambda leaf: leaf[mine], rows))
+        # Where JAX tracks which values differ between devices (shard_map's check_vma), say that this one does not.
+        tracked = self.name in jax.typeof(local).manual_axis_type.varying
+        kind = "invarying" if tracked else "varying"
+        return lax.all_gather(local, self.name, axis=0, tiled=True, to=kind)[:count]
+
+    def all(self, flag: Array) -> Array:
+        """True only if it is on every device: devices that leave a loop at different times hang."""
+        if self.name is None:
+            return flag
+        return lax.pmin(flag.astype(jnp.int32), self.name).astype(bool)

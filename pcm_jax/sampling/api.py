@@ -1,0 +1,189 @@
+"""The two calls that users make."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.parallel import Executor, WindowAxis, single
+from pcm_jax.results import SampleOutput
+from pcm_jax.sampling import picard, sequential
+from pcm_jax.sampling.gradient import adjoint, zeros_like_cotangent
+from pcm_jax.sampling.linearization import Linearization, secant
+from pcm_jax.sampling.network import call_rows, draw_step_noise
+from pcm_jax.sampling.residual import Norm, noise_units
+from pcm_jax.sampling.validate import check_common, check_loop
+from pcm_jax.solvers import Solver
+from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
+
+
+def sample_sequential(
+    model_fn: ModelFn,
+    params: Params,
+    noise: ArrayLike,
+    solver: Solver,
+    *,
+    cond: Cond = None,
+    key: Array | None = None,
+    step_noise: ArrayLike | None = None,
+    return_trajectory: bool = False,
+) -> SampleOutput:
+    """Run the solver's T rows one after the other: the oracle, and the baseline.
+
+    Args:
+        model_fn: `(params, x [B, ...], t [B], cond) -> prediction [B, ...]`.
+        params: any pytree.
+        noise: the first state `[B, ...]`; its dtype is what the network sees, states are at least float32.
+        solver: a table from `pcm_jax.solvers`.
+        cond: None or a pytree with leading axis B.
+        key: draws the step noise of a stochastic solver, one draw for each absolute step and sample.
+        step_noise: that noise itself, `[T, B, ...]`, instead of a key.
+        return_trajectory: also return all states, `[T + 1, B, ...]`.
+
+    Raises:
+        ValueError: arguments that do not fit, before anything is traced.
+    """
+    check_common(model_fn, params, noise, solver, cond, key, step_noise)
+    noise, state, z = _prepare(noise, solver, key, step_noise)
+    return _sequential(model_fn, noise.dtype, return_trajectory, params, state, solver, cond, z)
+
+
+def sample_picard(
+    model_fn: ModelFn,
+    params: Params,
+    noise: ArrayLike,
+    solver: Solver,
+    *,
+    cond: Cond = None,
+    key: Array | None = None,
+    step_noise: ArrayLike | None = None,
+    window: int | None = None,
+    tol: float = 1e-2,
+    max_rounds: int | None = None,
+    linearization: Linearization = secant(),  # noqa: B008 - frozen
+    norm: Norm = noise_units,
+    init: ArrayLike | None = None,
+    executor: Executor = single(),  # noqa: B008 - frozen
+    return_trajectory: bool = False,
+    throw: bool = False,
+) -> SampleOutput:
+    """The same sample as `sample_sequential`, in rounds that evaluate `window` steps in one batched network call.
+
+    Args:
+        model_fn, params, noise, solver, cond, key, step_noise: as for `sample_sequential`.
+        window: W, steps evaluated at once, 1..T. None is all T.
+        tol: a state is accepted once every state that it was computed from changed by at most `tol` in the last round,
+            measured by `norm`. 0 waits until nothing changes.
+        max_rounds: give up (result MAX_ROUNDS) after this many; T, the default, always suffices.
+        linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
+        norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
+        init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
+        executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
+        return_trajectory: also return all states, `[T + 1, B, ...]`.
+        throw: raise RuntimeError unless every sample converged. Only outside of traced code.
+
+    Returns:
+        `SampleOutput`. `result` CONVERGED certifies that every state was accepted under the base model.
+        `jax.grad` works through the fixed point (gradient.py).
+
+    Raises:
+        ValueError: arguments that do not fit, before anything is traced.
+
+    References: Picard iteration, arXiv 2305.16317; consistency training, arXiv 2503.19731.
+    """
+    check_common(model_fn, params, noise, solver, cond, key, step_noise)
+    steps = len(solver)
+    window = steps if window is None else window
+    max_rounds = steps if max_rounds is None else max_rounds
+    check_loop(solver, noise, window, tol, max_rounds, linearization, init)
+    noise, state, z = _prepare(noise, solver, key, step_noise)
+    guess = None if init is None else jnp.asarray(init, state.dtype)
+    config = picard.LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory)
+    call = _Call(model_fn, noise.dtype, config, executor)
+    out = _picard(call, params, cond, picard.Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+    if throw:
+        if isinstance(out.result, jax.core.Tracer):
+            raise ValueError(
+                "throw=True needs concrete results; inside jit or vmap look at the returned `result` instead"
+            )
+        out.raise_for_result()
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """All that a compiled sampler is kept by."""
+
+    model_fn: ModelFn
+    dtype: Any
+    config: picard.LoopConfig
+    executor: Executor
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(call: _Call) -> Callable[..., SampleOutput]:
+    def body(axis: WindowAxis, params: Params, cond: Cond, inputs: picard.Inputs) -> SampleOutput:
+        def evaluate(x: Array, time: Array, share: Array | None) -> Array:
+            return axis.map_rows(lambda x, time: call_rows(call.model_fn, params, x, time, cond, call.dtype), x, time)
+
+        return picard.run(evaluate, inputs, call.config, axis)
+
+    return call.executor.compile(body)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _picard(call: _Call, params: Params, cond: Cond, inputs: picard.Inputs) -> SampleOutput:
+    return _compiled(call)(params, cond, inputs)
+
+
+def _picard_forward(call: _Call, params: Params, cond: Cond, inputs: picard.Inputs):
+    whole = dataclasses.replace(call, config=dataclasses.replace(call.config, return_trajectory=True))
+    out = _compiled(whole)(params, cond, inputs)
+    shown = out if call.config.return_trajectory else dataclasses.replace(out, trajectory=None)
+    return shown, (params, cond, inputs, out.trajectory)
+
+
+def _picard_backward(call: _Call, kept: Any, bar: SampleOutput):
+    params, cond, inputs, trajectory = kept
+    states = jnp.zeros_like(trajectory) if bar.trajectory is None else bar.trajectory
+    states = states.at[-1].add(bar.sample)
+    params_bar, noise_bar, cond_bar, z_bar = adjoint(
+        call.model_fn, call.dtype, params, inputs.solver, cond, inputs.step_noise, trajectory, states
+    )
+    rest = jax.tree.map(zeros_like_cotangent, inputs)
+    return params_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar)
+
+
+_picard.defvjp(_picard_forward, _picard_backward)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sequential(
+    model_fn: ModelFn,
+    dtype: Any,
+    return_trajectory: bool,
+    params: Params,
+    noise: Array,
+    solver: Solver,
+    cond: Cond,
+    step_noise: Array | None,
+) -> SampleOutput:
+    return sequential.run(model_fn, params, noise, solver, cond, step_noise, dtype, return_trajectory)
+
+
+def _prepare(noise: ArrayLike, solver: Solver, key: Array | None, step_noise: ArrayLike | None):
+    """Noise as given, as a state, and the step noise: float32 at least."""
+    noise = jnp.asarray(noise)
+    dtype = jnp.promote_types(noise.dtype, jnp.float32)
+    z = None if step_noise is None or not solver.stochastic else jnp.asarray(step_noise, dtype)
+    if solver.stochastic and z is None:
+        z = _draw(key, len(solver), noise.shape, dtype)
+    return noise, noise.astype(dtype), z
+
+
+_draw = jax.jit(draw_step_noise, static_argnums=(1, 2, 3))

@@ -1,0 +1,135 @@
+r"""The slope A of a round, and the affine scan that uses it.
+
+Every fixed-point method of this family guesses the states x_i, evaluates the steps F_i(x_i) in one batch, and then
+solves the recurrence linearised around the guess:
+
+    y_{i+1} = F_i(x_i) + A_i (y_i - x_i)
+
+A = 0 is Jacobi, A = 1 Picard (ParaDiGMS), A = alpha ratio or sigma ratio hold the noise or the data prediction
+(ParaTAA), A = dF/dx would be Newton. The fixed point does not depend on A; the number of rounds depends on
+|A - dF/dx| (arXiv 2509.21716).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.solvers import Solver
+from pcm_jax.types import Array
+
+
+class History(NamedTuple):
+    """States and steps of the round before, at this round's window rows: `x`, `step` `[W, B, ...]`, `valid` `[W, B]`."""
+
+    x: Array
+    step: Array
+    valid: Array
+
+
+class Linearization(Protocol):
+    """Chooses A. Implementations are frozen dataclasses: they are static arguments of the compiled sampler."""
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether `slope` reads the round before."""
+
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+        """A `[W, B]` from the solver's rows `[W, B]`, states x `[W, B, ...]` and steps F(x) `[W, B, ...]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    value: float
+    needs_history: bool = False
+
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+        return jnp.full(x.shape[:2], self.value, x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    column: str
+    needs_history: bool = False
+
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+        return jnp.asarray(getattr(rows, self.column), x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Secant:
+    low: float
+    high: float
+    needs_history: bool = True
+
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+        assert before is not None
+        dims = tuple(range(2, x.ndim))
+        dx = x - before.x
+        moved = jnp.sum(dx * dx, dims)
+        ratio = jnp.sum((step - before.step) * dx, dims) / jnp.where(moved > 0, moved, 1.0)
+        # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
+        floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * jnp.sum(x * x, dims)
+        known = before.valid & (moved > floor) & jnp.isfinite(ratio)
+        return jnp.where(known, jnp.clip(ratio, self.low, self.high), 1.0)
+
+
+def identity() -> Linearization:
+    """A = 1: plain Picard, the cumulative sum of ParaDiGMS (arXiv 2305.16317)."""
+    return _Constant(1.0)
+
+
+def zero() -> Linearization:
+    """A = 0: Jacobi. Information moves one row a round, so it never beats the sequential sampler; a baseline."""
+    return _Constant(0.0)
+
+
+def held_noise() -> Linearization:
+    """A = alpha ratio (DDIM): the step with its noise prediction frozen, ParaTAA's choice (arXiv 2402.09970)."""
+    return _Held("held_noise")
+
+
+def held_data() -> Linearization:
+    """A = sigma ratio (DDIM): the step with its data prediction frozen."""
+    return _Held("held_data")
+
+
+def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
+    r"""The scalar secant of the last two rounds, one number for each sample and step; no extra network call.
+
+        A_i = clip(<F_i(x) - F_i(x_old), x - x_old> / |x - x_old|^2, low, high)
+
+    1 in a row's first round and where x did not move.
+    """
+    if not 0 <= low < high:
+        raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")
+    return _Secant(float(low), float(high))
+
+
+def solve(x: Array, step: Array, slope: Array) -> Array:
+    """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one `associative_scan`.
+
+    Args:
+        x: states `[W + 1, B, ...]`, of which the first is known.
+        step: F_w(x_w), `[W, B, ...]`.
+        slope: A_w `[W, B]`.
+
+    Returns:
+        y_1 .. y_W, `[W, B, ...]`.
+
+    The scan runs over the corrections y - x, which vanish at the fixed point, and not over the states: what is stored
+    is F_w(x_w) plus a small number, so round-off does not pile up along the trajectory.
+    """
+    slope = slope.reshape(slope.shape + (1,) * (x.ndim - slope.ndim))
+    defect = step - x[1:]
+    _, correction = lax.associative_scan(_compose, (slope, defect))
+    shifted = jnp.concatenate([jnp.zeros_like(correction[:1]), correction[:-1]])
+    return step + slope * shifted
+
+
+def _compose(first: tuple[Array, Array], then: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Composition of two affine maps d -> a d + b."""
+    return then[0] * first[0], then[0] * first[1] + then[1]

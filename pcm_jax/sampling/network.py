@@ -1,0 +1,35 @@
+"""One batched network call for rows of many times and samples."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.types import Array, Cond, ModelFn, Params
+
+
+def call_rows(model_fn: ModelFn, params: Params, x: Array, time: Array, cond: Cond, dtype: jnp.dtype) -> Array:
+    """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
+
+    The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
+    and is repeated for every row.
+    """
+    rows, batch = x.shape[:2]
+
+    def repeat(leaf: Array) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jnp.broadcast_to(leaf, (rows, *leaf.shape)).reshape((rows * batch, *leaf.shape[1:]))
+
+    flat = x.astype(dtype).reshape((rows * batch, *x.shape[2:]))
+    prediction = model_fn(params, flat, time.astype(jnp.float32).reshape(-1), jax.tree.map(repeat, cond))
+    return prediction.reshape(x.shape)
+
+
+def draw_step_noise(key: Array, num_steps: int, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """z `[T, *shape]`, one key for each absolute step and sample: no draw depends on the batch size or the window."""
+
+    def draw(step: Array, sample: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, step), sample), shape[1:], dtype)
+
+    per_batch = jax.vmap(draw, in_axes=(None, 0))
+    return jax.vmap(per_batch, in_axes=(0, None))(jnp.arange(num_steps), jnp.arange(shape[0]))

@@ -1,0 +1,66 @@
+"""The sequential sampler: the oracle that every parallel sample is compared with, and the baseline."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.results import ResultCode, SampleOutput, Stats
+from pcm_jax.sampling.network import call_rows
+from pcm_jax.solvers import Solver
+from pcm_jax.types import Array, Cond, ModelFn, Params
+
+
+def one_step(
+    model_fn: ModelFn,
+    dtype: jnp.dtype,
+    params: Params,
+    cond: Cond,
+    row: Solver,
+    x: Array,
+    f_prev: Array | None,
+    z: Array | None,
+) -> tuple[Array, Array]:
+    """(x', f) of one row of the table, x `[B, ...]`."""
+    time = jnp.broadcast_to(row.time, x.shape[:1])
+    prediction = call_rows(model_fn, params, row.network_input(x)[None], time[None], cond, dtype)[0]
+    f = row.data(x, prediction)
+    return row.step(x, f, f_prev, z), f
+
+
+def run(
+    model_fn: ModelFn,
+    params: Params,
+    noise: Array,
+    solver: Solver,
+    cond: Cond,
+    step_noise: Array | None,
+    dtype: jnp.dtype,
+    return_trajectory: bool,
+) -> SampleOutput:
+    """All rows of the table in order, `lax.scan`."""
+
+    def body(carry: tuple[Array, Array | None], row: tuple[Solver, Array | None]):
+        x, f_prev = carry
+        table, z = row
+        new, f = one_step(model_fn, dtype, params, cond, table, x, f_prev, z)
+        return (new, f if solver.multistep else None), new if return_trajectory else None
+
+    first = (noise, jnp.zeros_like(noise) if solver.multistep else None)
+    (sample, _), states = lax.scan(body, first, (solver, step_noise))
+    batch, steps = noise.shape[0], len(solver)
+    finite = jnp.all(jnp.isfinite(sample), axis=tuple(range(1, sample.ndim)))
+    counts = jnp.full(batch, steps, jnp.int32)
+    return SampleOutput(
+        sample=sample,
+        result=jnp.where(finite, ResultCode.CONVERGED, ResultCode.NONFINITE).astype(jnp.int32),
+        residual=jnp.zeros(batch, sample.dtype),
+        stats=Stats(
+            rounds=counts,
+            evaluations=counts,
+            padded_evaluations=jnp.int32(0),
+            residuals=jnp.zeros((steps, batch), sample.dtype),
+            accepted=jnp.broadcast_to(jnp.arange(1, steps + 1, dtype=jnp.int32)[:, None], (steps, batch)),
+        ),
+        trajectory=jnp.concatenate([noise[None], states]) if return_trajectory else None,
+    )

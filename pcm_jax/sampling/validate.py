@@ -1,0 +1,95 @@
+"""Static mistakes, found before anything is traced. Each message names the remedy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.solvers import Solver
+from pcm_jax.types import ModelFn
+
+
+def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: Any, key: Any, step_noise: Any) -> None:
+    """What both samplers need: a noise batch, a table, conditioning of the same batch, and a network that fits."""
+    if not isinstance(solver, Solver):
+        raise ValueError(
+            f"solver must be a pcm_jax.solvers table such as ddim(schedule, 50), got {type(solver).__name__}"
+        )
+    if not jnp.issubdtype(jnp.result_type(noise), jnp.floating):
+        raise ValueError(f"noise must be floating point, got {jnp.result_type(noise)}; draw it with jax.random.normal")
+    shape = jnp.shape(noise)
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(
+            f"noise must be [batch, ...] with no empty axis, got shape {shape}; add a batch axis with x[None]"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cond):
+        if jnp.shape(leaf)[:1] != shape[:1]:
+            raise ValueError(
+                f"cond{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, its leading axis must be the batch of "
+                f"{shape[0]}; repeat it for every sample"
+            )
+    if solver.stochastic and (key is None) == (step_noise is None):
+        raise ValueError(f"{solver.name} injects noise: pass either key= or step_noise= [{len(solver)}, *noise.shape]")
+    if step_noise is not None and jnp.shape(step_noise) != (len(solver), *shape):
+        raise ValueError(f"step_noise must have shape {(len(solver), *shape)}, got {jnp.shape(step_noise)}")
+    if not isinstance(model_fn, Hashable) or not callable(model_fn):
+        raise ValueError(
+            "model_fn must be a hashable function (params, x, t, cond) -> prediction, because compiled samplers are "
+            "kept by it; wrap a Flax module with pcm_jax.networks.linen(module)"
+        )
+    described = jax.tree.map(_describe, (params, noise, cond))
+    leaves, structure = jax.tree.flatten(described)
+    _check_network(model_fn, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+def check_loop(
+    solver: Solver, noise: Any, window: Any, tol: Any, max_rounds: Any, linearization: Any, init: Any
+) -> None:
+    """What only the parallel sampler takes."""
+    steps = len(solver)
+    _whole("window", window, 1, steps, "the solver's number of network calls; window=None is all of them")
+    _whole("max_rounds", max_rounds, 1, None, f"{steps} always suffice")
+    if not isinstance(tol, jax.core.Tracer) and not tol >= 0:
+        raise ValueError(f"tol must be at least 0, got {tol}; 0 asks for states that no longer change at all")
+    if not hasattr(linearization, "slope"):
+        raise ValueError(
+            "linearization must be an object such as pcm_jax.linearization.secant() (mind the parentheses)"
+        )
+    expected = (steps + 1, *jnp.shape(noise))
+    if init is not None and jnp.shape(init) != expected:
+        raise ValueError(f"init must be a trajectory of shape {expected} (noise first), got {jnp.shape(init)}")
+
+
+def _whole(name: str, value: Any, low: int, high: int | None, hint: str) -> None:
+    try:
+        number = value.__index__()
+    except AttributeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
+        wanted = f"{low}..{high}" if high is not None else f"at least {low}"
+        raise ValueError(f"{name} must be a whole number, {wanted} ({hint}), got {value!r}")
+
+
+def _describe(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+
+
+@functools.lru_cache(maxsize=256)
+def _check_network(model_fn: ModelFn, structure: Any, described: tuple[tuple[tuple[int, ...], Any], ...]) -> None:
+    params, noise, cond = structure.unflatten([jax.ShapeDtypeStruct(*pair) for pair in described])
+    time = jax.ShapeDtypeStruct(noise.shape[:1], jnp.float32)
+    out = jax.eval_shape(model_fn, params, noise, time, cond)
+    if getattr(out, "shape", None) != noise.shape:
+        raise ValueError(
+            f"the network returned {getattr(out, 'shape', type(out).__name__)} for an input of {noise.shape}; a prediction "
+            "has the input's shape (drop extra outputs such as a learned variance)"
+        )
+    if out.dtype != noise.dtype:
+        raise ValueError(
+            f"the network returned {out.dtype} for an input of {noise.dtype}; end it with .astype(x.dtype), or draw the "
+            f"noise in {out.dtype}"
+        )

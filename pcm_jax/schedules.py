@@ -1,0 +1,216 @@
+r"""Noise schedules: x_t = alpha(t) x_0 + sigma(t) eps, and the time grids that solvers step along.
+
+A schedule says four things: the marginals at a network time `t`, the times of a `num_steps`-step sampler (noisiest
+first), the marginals of the state after the last step, and how training draws `t`. `t` is what the network is
+given: the training index 0..N-1 (VP), N * sigma (rectified flow) or ln(sigma) / 4 (EDM).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.types import Array, ArrayLike, Spacing
+
+
+class Schedule(Protocol):
+    """Marginals, grid and training times of one diffusion process."""
+
+    @property
+    def final(self) -> tuple[float, float]:
+        """(alpha, sigma) of the state that the last step lands on."""
+
+    @property
+    def sigma_data(self) -> float:
+        """Standard deviation of the data, used by EDM preconditioning alone."""
+
+    def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        """alpha(t), sigma(t). NumPy in, float64 NumPy out; JAX in, JAX out."""
+
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
+        """Network times of a `num_steps`-step sampler, float64 `[num_steps]`, noisiest first."""
+
+    def sample_times(self, key: Array, num: int) -> Array:
+        """Draw `num` training times."""
+
+
+def _timesteps(num_train: int, num_steps: int, spacing: Spacing | Sequence[float], offset: int) -> np.ndarray:
+    """Training indices of a sampler: table 2 of arXiv 2305.08891, the grids that diffusers uses for DDIM."""
+    if not isinstance(spacing, str):
+        times = np.asarray(spacing, np.float64)
+        if times.shape != (num_steps,) or not np.all(np.diff(times) < 0):
+            raise ValueError(f"explicit times must be {num_steps} strictly decreasing numbers, got {times.tolist()}")
+        return times
+    if not 1 <= num_steps <= num_train:
+        raise ValueError(f"num_steps must lie in 1..{num_train} (the number of training steps), got {num_steps}")
+    if spacing == "leading":
+        times = np.arange(num_steps)[::-1] * (num_train // num_steps) + float(offset)
+    elif spacing == "trailing":
+        times = np.round(num_train - np.arange(num_steps) * (num_train / num_steps)) - 1.0
+    elif spacing == "linspace":
+        times = np.round(np.linspace(0, num_train - 1, num_steps))[::-1].astype(np.float64)
+    else:
+        raise ValueError(f"unknown spacing {spacing!r} for this schedule; choose leading, trailing or linspace")
+    if times[0] > num_train - 1 or times[-1] < 0:
+        raise ValueError(f"offset {offset} moves the grid outside 0..{num_train - 1}; lower the offset")
+    return times
+
+
+def _karras_sigmas(sigma_max: float, sigma_min: float, num_steps: int, rho: float = 7.0) -> np.ndarray:
+    """sigma_i = (max^(1/rho) + i/(n-1) (min^(1/rho) - max^(1/rho)))^rho: EDM (arXiv 2206.00364), equation 5."""
+    ramp = np.linspace(0.0, 1.0, num_steps)
+    return (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+
+
+@dataclasses.dataclass(frozen=True)
+class VP:
+    """Discrete variance-preserving process, alpha^2 + sigma^2 = 1, given by its alphas_cumprod.
+
+    `final_alpha_one` is diffusers' `set_alpha_to_one`: False (Stable Diffusion) ends the sampler on
+    alphas_cumprod[0] instead of on clean data.
+    """
+
+    alphas_cumprod: tuple[float, ...]
+    final_alpha_one: bool = True
+
+    @property
+    def num_train_steps(self) -> int:
+        return len(self.alphas_cumprod)
+
+    @property
+    def sigma_data(self) -> float:
+        return 1.0
+
+    @property
+    def final(self) -> tuple[float, float]:
+        last = 1.0 if self.final_alpha_one else self.alphas_cumprod[0]
+        return float(np.sqrt(last)), float(np.sqrt(1.0 - last))
+
+    def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        """Table look-up at training index t; between two indices sigma / alpha is interpolated linearly."""
+        table = np.asarray(self.alphas_cumprod, np.float64)
+        ratio = np.sqrt((1.0 - table) / table)
+        if isinstance(t, jax.Array):
+            whole = jnp.round(t).astype(jnp.int32)
+            return jnp.asarray(np.sqrt(table))[whole], jnp.asarray(np.sqrt(1.0 - table))[whole]
+        between = np.interp(t, np.arange(len(table)), ratio)
+        return 1.0 / np.sqrt(1.0 + between**2), between / np.sqrt(1.0 + between**2)
+
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "leading", offset: int = 0) -> np.ndarray:
+        if spacing != "karras":
+            return _timesteps(self.num_train_steps, num_steps, spacing, offset)
+        table = np.asarray(self.alphas_cumprod, np.float64)
+        log_ratio = 0.5 * np.log((1.0 - table) / table)
+        sigmas = _karras_sigmas(np.exp(log_ratio[-1]), np.exp(log_ratio[0]), num_steps)
+        ratio = np.exp(log_ratio)
+        return np.interp(sigmas, ratio, np.arange(len(table)))
+
+    def sample_times(self, key: Array, num: int) -> Array:
+        return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)
+
+
+def _vp_from_betas(betas: np.ndarray, final_alpha_one: bool) -> VP:
+    return VP(tuple(np.cumprod(1.0 - betas).tolist()), final_alpha_one)
+
+
+def linear_vp(
+    num_train_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, *, final_alpha_one: bool = True
+) -> VP:
+    """beta_t linear in t: DDPM (arXiv 2006.11239), section 4."""
+    return _vp_from_betas(np.linspace(beta_start, beta_end, num_train_steps), final_alpha_one)
+
+
+def scaled_linear_vp(
+    num_train_steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012, *, final_alpha_one: bool = False
+) -> VP:
+    """sqrt(beta_t) linear in t: latent diffusion and Stable Diffusion (arXiv 2112.10752)."""
+    return _vp_from_betas(np.linspace(beta_start**0.5, beta_end**0.5, num_train_steps) ** 2, final_alpha_one)
+
+
+def cosine_vp(num_train_steps: int = 1000, max_beta: float = 0.999, *, final_alpha_one: bool = True) -> VP:
+    """alphas_cumprod(t) = cos^2(pi/2 (t + 0.008) / 1.008): improved DDPM (arXiv 2102.09672), equation 17."""
+    edge = np.cos((np.arange(num_train_steps + 1) / num_train_steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    return _vp_from_betas(np.minimum(1.0 - edge[1:] / edge[:-1], max_beta), final_alpha_one)
+
+
+@dataclasses.dataclass(frozen=True)
+class RectifiedFlow:
+    """x_sigma = (1 - sigma) x_0 + sigma eps, network time N * sigma (arXiv 2209.03003; shift: arXiv 2403.03206)."""
+
+    shift: float = 1.0
+    num_train_steps: int = 1000
+
+    @property
+    def final(self) -> tuple[float, float]:
+        return 1.0, 0.0
+
+    @property
+    def sigma_data(self) -> float:
+        return 1.0
+
+    def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        sigma = t / self.num_train_steps
+        return 1.0 - sigma, sigma
+
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "trailing", offset: int = 0) -> np.ndarray:
+        """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
+        if isinstance(spacing, str):
+            if spacing not in ("trailing", "linspace"):
+                raise ValueError(f"rectified flow has trailing and linspace grids, not {spacing!r}")
+            if num_steps < 1:
+                raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+            last = 1.0 / num_steps if spacing == "trailing" else 1.0 / self.num_train_steps
+            sigma = np.linspace(1.0, last, num_steps)
+        else:
+            sigma = _timesteps(self.num_train_steps, num_steps, spacing, offset) / self.num_train_steps
+        return self.num_train_steps * self.shift * sigma / (1.0 + (self.shift - 1.0) * sigma)
+
+    def sample_times(self, key: Array, num: int) -> Array:
+        """Logit-normal sigma: stable diffusion 3 (arXiv 2403.03206), section 3.1."""
+        return self.num_train_steps * jax.nn.sigmoid(jax.random.normal(key, (num,)))
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM:
+    """x_sigma = x_0 + sigma eps, network time ln(sigma) / 4: EDM (arXiv 2206.00364), table 1."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    sigma_data: float = 0.5
+    log_mean: float = -1.2
+    log_std: float = 1.2
+
+    @property
+    def final(self) -> tuple[float, float]:
+        return 1.0, 0.0
+
+    def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        xp = jnp if isinstance(t, jax.Array) else np
+        sigma = xp.exp(4.0 * t)
+        return xp.ones_like(sigma), sigma
+
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "karras", offset: int = 0) -> np.ndarray:
+        """The only named grid is karras; explicit times are ln(sigma) / 4."""
+        if not isinstance(spacing, str):
+            return _timesteps(num_steps, num_steps, spacing, offset)
+        if spacing != "karras":
+            raise ValueError(f"EDM has the karras grid, not {spacing!r}")
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        return np.log(_karras_sigmas(self.sigma_max, self.sigma_min, num_steps, self.rho)) / 4.0
+
+    def sample_times(self, key: Array, num: int) -> Array:
+        """ln(sigma) ~ N(log_mean, log_std^2)."""
+        return (self.log_mean + self.log_std * jax.random.normal(key, (num,))) / 4.0
+
+
+rectified_flow = RectifiedFlow
+edm = EDM
+
+SPACINGS = get_args(Spacing)

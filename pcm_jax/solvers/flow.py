@@ -1,0 +1,43 @@
+"""Euler's method on a velocity field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pcm_jax.schedules import Schedule
+from pcm_jax.solvers.table import Clip, Grid, Solver, build, make_grid
+from pcm_jax.types import PredictionType, Spacing
+
+
+def straight(grid: Grid) -> bool:
+    """Whether dx / dsigma = (x - x_0) / sigma: alpha = 1 - sigma (rectified flow) or alpha = 1 (EDM)."""
+    return bool(np.allclose(grid.alpha, 1 - grid.sigma) or np.allclose(grid.alpha, 1))
+
+
+def euler(
+    schedule: Schedule,
+    num_steps: int,
+    *,
+    prediction: PredictionType = "velocity",
+    clip: Clip = None,
+    spacing: Spacing | Sequence[float] | None = None,
+    offset: int = 0,
+) -> Solver:
+    r"""Euler's method in sigma on dx / dsigma = (x - x_0) / sigma, for rectified flow and EDM.
+
+        x' = x + (sigma' - sigma) (x - x_0) / sigma
+
+    With `prediction="velocity"` on rectified flow this is x' = x + (sigma' - sigma) p.
+    Reference: arXiv 2209.03003, section 2; arXiv 2206.00364, algorithm 1 without its correction.
+    """
+    grid = make_grid(schedule, num_steps, spacing, offset)
+    if not straight(grid):
+        raise ValueError(
+            "euler needs rectified_flow() or edm(), where dx/dsigma = (x - x_0) / sigma; on a VP schedule use ddim, "
+            "which is Euler's method in sigma / alpha"
+        )
+    _, sigma, _, sigma_next = grid.pairs()
+    h = sigma_next - sigma
+    return build(f"euler-{num_steps}", grid, prediction, clip, a=1 + h / sigma, b=-h / sigma)

@@ -1,0 +1,228 @@
+r"""A solver is data: one row of coefficients for each network call of the sequential sampler.
+
+    f_i     = clip(u_i x_i + w_i p_i),   p_i = model(m_i x_i, t_i)      (a prediction, of the data in most tables)
+    x_{i+1} = a_i x_i + b_i f_i + b'_i f_{i-1} + c_i z_i                (z_i standard normal, drawn once)
+
+The sequential and the parallel samplers read the same table, so they cannot disagree. Coefficients are computed in
+float64 on the host. A method with several calls per step (Heun) has one row for each call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.schedules import Schedule
+from pcm_jax.types import Array, ArrayLike, PredictionType, Spacing
+
+Clip = float | Callable[[Array], Array] | None
+
+_COLUMNS = (
+    "time",
+    "input_scale",
+    "data_x",
+    "data_p",
+    "a",
+    "b",
+    "b_prev",
+    "c",
+    "variance",
+    "held_data",
+    "held_noise",
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """The table; every column is `[T]`, T the number of sequential network calls.
+
+    variance: what an ancestral (DDPM) step would inject at this step, the unit of tolerances.
+    held_data, held_noise: d x_{i+1} / d x_i while the data (noise) prediction is held, slopes for linearisation.
+    clip: bound on |data prediction|, or a function of it that is applied to every row on its own.
+    """
+
+    time: ArrayLike
+    input_scale: ArrayLike
+    data_x: ArrayLike
+    data_p: ArrayLike
+    a: ArrayLike
+    b: ArrayLike
+    b_prev: ArrayLike
+    c: ArrayLike
+    variance: ArrayLike
+    held_data: ArrayLike
+    held_noise: ArrayLike
+    name: str = dataclasses.field(metadata={"static": True})
+    clip: Clip = dataclasses.field(default=None, metadata={"static": True})
+    multistep: bool = dataclasses.field(default=False, metadata={"static": True})
+    stochastic: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def __len__(self) -> int:
+        return int(self.time.shape[0])
+
+    def rows(self, index: ArrayLike) -> Solver:
+        """The table's rows at `index` of any shape: each column becomes of that shape."""
+        return jax.tree.map(lambda column: jnp.asarray(column)[index], self)
+
+    def network_input(self, x: Array) -> Array:
+        """m x."""
+        return _expand(self.input_scale, x) * x
+
+    def data(self, x: Array, prediction: Array) -> Array:
+        """f = clip(u x + w p), for columns whose shape is a prefix of x's."""
+        f = _expand(self.data_x, x) * x + _expand(self.data_p, x) * prediction.astype(x.dtype)
+        if self.clip is None:
+            return f
+        if not callable(self.clip):
+            return jnp.clip(f, -self.clip, self.clip)
+        lead = jnp.ndim(self.time)
+        return self.clip(f.reshape((-1, *f.shape[lead:]))).reshape(f.shape)
+
+    def step(self, x: Array, f: Array, f_prev: Array | None, z: Array | None) -> Array:
+        """x' = a x + b f (+ b' f_prev) (+ c z)."""
+        new = _expand(self.a, x) * x + _expand(self.b, x) * f
+        if f_prev is not None:
+            new += _expand(self.b_prev, x) * f_prev
+        if z is not None:
+            new += _expand(self.c, x) * z
+        return new
+
+
+def _expand(column: ArrayLike, x: Array) -> Array:
+    column = jnp.asarray(column, x.dtype)
+    return column.reshape(column.shape + (1,) * (x.ndim - column.ndim))
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Times `[T]` and marginals `[T + 1]` of a sampler's states, float64, noisiest first."""
+
+    schedule: Schedule
+    time: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+
+    @property
+    def ancestral_variance(self) -> np.ndarray:
+        r"""Var[x_{i+1} | x_i, x_0] = sigma'^2 / sigma^2 (sigma^2 - (alpha / alpha')^2 sigma'^2), DDPM equation 7."""
+        alpha, sigma, alpha_next, sigma_next = self.pairs()
+        return (sigma_next / sigma) ** 2 * self.transition_variance
+
+    @property
+    def transition_variance(self) -> np.ndarray:
+        r"""Var[x_i | x_{i+1}] = sigma^2 - (alpha / alpha')^2 sigma'^2: DDPM's beta."""
+        alpha, sigma, alpha_next, sigma_next = self.pairs()
+        return sigma**2 - (alpha / alpha_next * sigma_next) ** 2
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """alpha_i, sigma_i, alpha_{i+1}, sigma_{i+1}."""
+        return self.alpha[:-1], self.sigma[:-1], self.alpha[1:], self.sigma[1:]
+
+
+def make_grid(
+    schedule: Schedule, num_steps: int, spacing: Spacing | Sequence[float] | None, offset: int = 0, extra: int = 0
+) -> Grid:
+    """The states of a `num_steps`-step sampler; `extra` times at the end of the grid are left out."""
+    if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
+        raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
+    keyword = {} if spacing is None else {"spacing": spacing}
+    if offset:
+        keyword["offset"] = offset
+    time = np.asarray(schedule.times(num_steps + extra, **keyword), np.float64)[:num_steps]
+    alpha, sigma = schedule.marginals(time)
+    alpha_last, sigma_last = schedule.final
+    return Grid(schedule, time, np.append(alpha, alpha_last), np.append(sigma, sigma_last))
+
+
+def to_data(prediction: str, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""(u, w, m) with x_0 = u x + w p, p = model(m x, t), for x = alpha x_0 + sigma eps.
+
+    epsilon: (x - sigma p) / alpha · data: p · v = alpha eps - sigma x_0 (arXiv 2202.00512, appendix D) ·
+    velocity = eps - x_0 · edm: c_skip x + c_out p with input c_in x (arXiv 2206.00364, table 1).
+    """
+    alpha, sigma, _, _ = grid.pairs()
+    one, zero = np.ones_like(alpha), np.zeros_like(alpha)
+    if prediction == "epsilon":
+        if np.any(alpha < 1e-8):
+            raise ValueError(
+                "prediction='epsilon' does not determine the data where alpha = 0 (the first step of rectified flow); "
+                "use prediction='velocity' or a grid that starts later"
+            )
+        return 1 / alpha, -sigma / alpha, one
+    if prediction == "data":
+        return zero, one, one
+    if prediction == "v":
+        norm = alpha**2 + sigma**2
+        return alpha / norm, -sigma / norm, one
+    if prediction == "velocity":
+        return 1 / (alpha + sigma), -sigma / (alpha + sigma), one
+    if prediction == "edm":
+        data = grid.schedule.sigma_data
+        norm = sigma**2 + data**2
+        return data**2 / norm, sigma * data / np.sqrt(norm), 1 / np.sqrt(norm)
+    raise ValueError(f"unknown prediction {prediction!r}; choose one of {', '.join(get_args(PredictionType))}")
+
+
+def build(
+    name: str,
+    grid: Grid,
+    prediction: str,
+    clip: Clip,
+    *,
+    a: np.ndarray,
+    b: np.ndarray,
+    b_prev: np.ndarray | None = None,
+    c: np.ndarray | None = None,
+    variance: np.ndarray | None = None,
+) -> Solver:
+    """Table from the coefficients of a method that is written in the data prediction.
+
+    Without a clip, a one-step method is folded into the network's own prediction: a <- a + b u, b <- b w. In
+    float64 that keeps the division by a small alpha, and its round-off, out of the loop.
+    """
+    if clip is not None and not callable(clip) and not clip > 0:
+        raise ValueError(f"clip must be a positive bound, a function or None, got {clip!r}")
+    u, w, m = to_data(prediction, grid)
+    zero = np.zeros_like(a)
+    b_prev = zero if b_prev is None else b_prev
+    c = zero if c is None else c
+    multistep, stochastic = bool(np.any(b_prev)), bool(np.any(c))
+    with np.errstate(divide="ignore"):
+        held_noise = np.where(grid.alpha[:-1] > 1e-8, a + b / grid.alpha[:-1], a)
+    held_data = a
+    variance = grid.ancestral_variance if variance is None else variance
+    # The step to clean data injects nothing; its change is measured in the unit of the last step that does.
+    variance = np.where(variance > 0, variance, np.min(variance[variance > 0], initial=np.inf))
+    variance = np.where(np.isfinite(variance), variance, 1.0)
+    if clip is None and not multistep:
+        a, b, u, w = a + b * u, b * w, zero, zero + 1.0
+    table = dict(zip(_COLUMNS, (grid.time, m, u, w, a, b, b_prev, c, variance, held_data, held_noise), strict=True))
+    bad = [column for column, value in table.items() if not np.all(np.isfinite(value))]
+    if bad:
+        raise ValueError(
+            f"{name}: coefficients {', '.join(bad)} are not finite on this grid; choose other spacing or times"
+        )
+    return Solver(**table, name=name, clip=clip, multistep=multistep, stochastic=stochastic)
+
+
+def dynamic_threshold(ratio: float = 0.995, max_value: float = 1.0) -> Callable[[Array], Array]:
+    """Imagen's clip (arXiv 2205.11487, section 2.3): s = quantile(|x_0|) in [1, max_value], clip to s, divide by s."""
+    return _DynamicThreshold(ratio, max_value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _DynamicThreshold:
+    ratio: float
+    max_value: float
+
+    def __call__(self, data: Array) -> Array:
+        flat = jnp.abs(data.reshape(data.shape[0], -1))
+        bound = jnp.clip(jnp.quantile(flat, self.ratio, axis=1), 1.0, self.max_value)
+        bound = bound.reshape((-1,) + (1,) * (data.ndim - 1))
+        return jnp.clip(data, -bound, bound) / bound
