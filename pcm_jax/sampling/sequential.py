@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -22,8 +23,8 @@ def one_step(
     z: Array | None,
 ) -> tuple[Array, Array]:
     """(x', f) of one row of the table, x `[B, ...]`."""
-    time = jnp.broadcast_to(row.time, x.shape[:1])
-    prediction = call_rows(model_fn, params, row.network_input(x)[None], time[None], cond, dtype)[0]
+    row = jax.tree.map(lambda column: jnp.broadcast_to(column, x.shape[:1]), row)
+    prediction = call_rows(model_fn, params, row.network_input(x)[None], row.time[None], cond, dtype)[0]
     f = row.data(x, prediction)
     return row.step(x, f, f_prev, z), f
 

@@ -1,0 +1,135 @@
+"""Static mistakes are ValueErrors that name the remedy, before the network is traced by a sampler."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pcm_jax as pcm
+from tests import problems
+
+SOLVER = pcm.solvers.ddim(problems.VP, 10)
+PARAMS, NOISE = problems.mlp_params(), problems.noise()
+picard = functools.partial(pcm.sample_picard, problems.mlp, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, r"window must be a whole number, 1\.\.10 .*window=None is all"),
+        ({"window": 11}, r"window must be a whole number, 1\.\.10"),
+        ({"window": 2.5}, "window must be a whole number"),
+        ({"window": True}, "window must be a whole number"),
+        ({"tol": -1e-3}, "tol must be at least 0"),
+        ({"tol": float("nan")}, "tol must be at least 0"),
+        ({"max_rounds": 0}, "max_rounds must be a whole number, at least 1 .*10 always suffice"),
+        ({"init": np.zeros((10, 4, 6))}, r"init must be a trajectory of shape \(11, 4, 6\)"),
+        ({"linearization": pcm.linearization.secant}, "mind the parentheses"),
+        ({"cond": jnp.zeros(3)}, "leading axis must be the batch of 4"),
+        ({"cond": {"label": jnp.zeros(())}}, r"cond\['label'\] has shape \(\)"),
+    ],
+)
+def test_options(options, message):
+    picard(NOISE, SOLVER, window=10, tol=0.0, max_rounds=1)  # the accepted neighbour
+    with pytest.raises(ValueError, match=message):
+        picard(NOISE, SOLVER, **options)
+
+
+@pytest.mark.parametrize("sampler", [pcm.sample_sequential, pcm.sample_picard])
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (np.zeros((4, 6), np.int32), "noise must be floating point, got int32"),
+        (np.zeros((6,), np.float32), r"add a batch axis with x\[None\]"),
+        (np.zeros((0, 6), np.float32), "no empty axis"),
+    ],
+)
+def test_noise(sampler, noise, message):
+    with pytest.raises(ValueError, match=message):
+        sampler(problems.mlp, PARAMS, noise, SOLVER)
+
+
+def wide(params, x, t, cond):
+    return jnp.concatenate([x, x], axis=-1)
+
+
+def half(params, x, t, cond):
+    return x.astype(jnp.float16)
+
+
+def pair(params, x, t, cond):
+    return x, x
+
+
+class Unhashable:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, params, x, t, cond):
+        return x
+
+
+@pytest.mark.parametrize("sampler", [pcm.sample_sequential, pcm.sample_picard])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (wide, r"returned \(4, 12\) for an input of \(4, 6\)"),
+        (half, r"returned float16 for an input of float32; end it with \.astype\(x\.dtype\)"),
+        (pair, "returned tuple for an input"),
+        (Unhashable(), "must be a hashable function"),
+    ],
+)
+def test_networks(sampler, model, message):
+    with pytest.raises(ValueError, match=message):
+        sampler(model, PARAMS, NOISE, SOLVER)
+
+
+def test_not_a_solver():
+    with pytest.raises(ValueError, match="must be a pcm_jax.solvers table"):
+        picard(NOISE, "ddim")
+
+
+def test_stochastic_solvers_want_one_source_of_noise():
+    solver = pcm.solvers.ddpm(problems.VP, 10)
+    z = jnp.zeros((10, 4, 6))
+    for sampler in (pcm.sample_sequential, pcm.sample_picard):
+        sampler(problems.mlp, PARAMS, NOISE, solver, step_noise=z)
+        with pytest.raises(ValueError, match="pass either key= or step_noise="):
+            sampler(problems.mlp, PARAMS, NOISE, solver)
+        with pytest.raises(ValueError, match="pass either key= or step_noise="):
+            sampler(problems.mlp, PARAMS, NOISE, solver, key=jax.random.key(0), step_noise=z)
+        with pytest.raises(ValueError, match=r"step_noise must have shape \(10, 4, 6\)"):
+            sampler(problems.mlp, PARAMS, NOISE, solver, step_noise=z[:9])
+
+
+def test_throw_needs_concrete_results():
+    with pytest.raises(ValueError, match="throw=True needs concrete results"):
+        jax.jit(lambda x: picard(x, SOLVER, throw=True).sample)(NOISE)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: pcm.solvers.ddim(problems.VP, 0), "num_steps must be a whole number of at least 1"),
+        (lambda: pcm.solvers.ddim(problems.VP, 1.5), "num_steps must be a whole number of at least 1"),
+        (lambda: pcm.solvers.ddim(problems.VP, 1001), r"num_steps must lie in 1\.\.1000"),
+        (lambda: pcm.solvers.ddim(problems.VP, 10, eta=-1), "eta must be at least 0"),
+        (lambda: pcm.solvers.ddim(problems.VP, 10, prediction="eps"), "unknown prediction 'eps'; choose one of epsilon"),
+        (lambda: pcm.solvers.ddim(problems.VP, 10, spacing="even"), "unknown spacing 'even'"),
+        (lambda: pcm.solvers.ddim(problems.VP, 10, offset=200), "offset 200 moves the grid outside"),
+        (lambda: pcm.solvers.ddim(problems.VP, 10, clip=0.0), "clip must be a positive bound"),
+        (lambda: pcm.solvers.ddim(problems.VP, 3, spacing=[1, 2, 3]), "strictly decreasing"),
+        (lambda: pcm.solvers.ddim(problems.FLOW, 10), "use prediction='velocity'"),
+        (lambda: pcm.solvers.euler(problems.VP, 10), "on a VP schedule use ddim"),
+        (lambda: pcm.solvers.ddpm(problems.VP, 10, variance="learned"), "choose fixed_small or fixed_large"),
+        (lambda: pcm.solvers.by_name("unipc", problems.VP, 10), "unknown solver 'unipc'; choose one of ddim"),
+        (lambda: pcm.solvers.ddim(problems.EDM, 10, spacing="leading"), "EDM has the karras grid"),
+        (lambda: pcm.linearization.secant(1.0, 0.5), "0 <= low < high"),
+        (lambda: pcm.parallel.pmap(0), r"0 devices asked for.*choose 1\.\.8"),
+        (lambda: pcm.parallel.shard_map(9), "9 devices asked for"),
+    ],
+)
+def test_tables_and_executors(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

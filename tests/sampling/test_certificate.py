@@ -1,0 +1,127 @@
+"""A biased evaluation is never certified (DESIGN.md, decision 4; trap 4), and a bad network never spreads."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pcm_jax as pcm
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.sampling import picard
+from pcm_jax.sampling.network import call_rows
+from tests import problems
+
+SOLVER = pcm.solvers.ddim(problems.VP, 12)
+
+
+def run(switch, *, tol=1e-2, max_rounds=40, bias=5.0):
+    """The loop with an evaluation that is off by `bias * lambda`, a stand-in for a fine-tuned model gone wrong."""
+    noise, params = problems.noise(), problems.mlp_params()
+
+    def evaluate(x, time, share):
+        extra = 0.0 if share is None else bias * share.reshape((*share.shape, 1))
+        return call_rows(problems.mlp, params, x, time, None, x.dtype) + extra
+
+    config = picard.LoopConfig(
+        window=12,
+        max_rounds=max_rounds,
+        linearization=pcm.linearization.identity(),
+        norm=pcm.norms.noise_units,
+        switch=switch,
+    )
+    inputs = picard.Inputs(SOLVER, noise, None, None, jnp.float32(tol))
+    return picard.run(evaluate, inputs, config, WindowAxis())
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return pcm.sample_sequential(problems.mlp, problems.mlp_params(), problems.noise(), SOLVER).sample
+
+
+def test_a_bias_that_never_ends_is_never_called_converged():
+    out = run(lambda see: jnp.ones(see.row.shape), tol=1e6)
+    assert not bool(jnp.any(out.converged))
+    assert bool(jnp.all(out.stats.accepted[: int(out.stats.rounds[0])] == 0))
+
+
+def test_the_sample_is_exact_once_the_bias_has_gone(reference):
+    out = run(lambda see: jnp.where(see.round < 5, 1.0, 0.0) * jnp.ones(see.row.shape), tol=1e-4)
+    assert bool(jnp.all(out.converged))
+    assert bool(jnp.all(out.stats.accepted[:5] == 0))
+    np.testing.assert_allclose(out.sample, reference, atol=1e-3)
+
+
+def test_rows_behind_a_biased_row_wait(reference):
+    late = run(lambda see: jnp.where((see.row >= 6) & (see.round < 9), 1.0, 0.0), tol=1e-4)
+    assert bool(jnp.all(late.stats.accepted[:9] <= 6))
+    assert bool(jnp.all(late.converged))
+    np.testing.assert_allclose(late.sample, reference, atol=1e-3)
+
+
+def test_a_switch_that_is_always_zero_changes_nothing():
+    plain, switched = run(None), run(lambda see: jnp.zeros(see.row.shape))
+    np.testing.assert_array_equal(plain.sample, switched.sample)
+    assert plain.stats.rounds.tolist() == switched.stats.rounds.tolist()
+
+
+def test_a_switch_sees_rows_and_their_age():
+    seen = []
+
+    def switch(see):
+        seen.append((see.row.shape, see.age.shape, see.residual.shape, see.round.shape))
+        return jnp.where(see.age < 2, 1.0, 0.0)
+
+    out = run(switch, tol=1e-3)
+    assert bool(jnp.all(out.converged))
+    assert seen[0] == ((12, 4), (12, 4), (12, 4), ())
+    assert bool(jnp.all(out.stats.accepted[:2] == 0))
+
+
+def poisoned(params, x, t, cond):
+    """NaN for samples whose label is 1, once t < 500."""
+    return jnp.where(((cond == 1) & (t < 500))[:, None], jnp.nan, problems.mlp(params, x, t, None))
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("slope", [pcm.linearization.identity(), pcm.linearization.secant()], ids=["identity", "secant"])
+def test_nan_stays_in_its_sample(reference, window, slope):
+    labels = jnp.array([0, 1, 0, 1])
+    out = pcm.sample_picard(
+        poisoned, problems.mlp_params(), problems.noise(), SOLVER, cond=labels, window=window, tol=0.0, linearization=slope
+    )
+    assert out.result.tolist() == [0, 2, 0, 2]
+    np.testing.assert_allclose(out.sample[::2], reference[::2], atol=1e-5)
+    assert bool(jnp.all(jnp.isnan(out.sample[1::2])))
+    sequential = pcm.sample_sequential(poisoned, problems.mlp_params(), problems.noise(), SOLVER, cond=labels)
+    assert sequential.result.tolist() == out.result.tolist()
+    with pytest.raises(RuntimeError, match="NONFINITE for samples 1, 3: .*check the weights"):
+        out.raise_for_result()
+
+
+def test_a_network_that_overflows_on_a_guess_only_is_survived(reference):
+    """Finite on the trajectory, NaN far from it: the sequential sample exists, so the parallel one must."""
+
+    def fragile(params, x, t, cond):
+        return jnp.where(jnp.max(jnp.abs(x), axis=1, keepdims=True) > 50.0, jnp.nan, problems.mlp(params, x, t, cond))
+
+    ref = pcm.sample_sequential(fragile, problems.mlp_params(), problems.noise(), SOLVER, return_trajectory=True)
+    assert bool(jnp.all(ref.converged))
+    guess = ref.trajectory.at[5:9].set(1e3)
+    out = pcm.sample_picard(fragile, problems.mlp_params(), problems.noise(), SOLVER, init=guess, tol=0.0)
+    assert bool(jnp.all(out.converged))
+    np.testing.assert_allclose(out.sample, ref.sample, atol=1e-4)
+
+
+def test_max_rounds_returns_the_best_iterate_and_its_residual(reference):
+    errors = []
+    for rounds in (2, 4, 6, 8):
+        out = pcm.sample_picard(
+            problems.mlp, problems.mlp_params(), problems.noise(), SOLVER, tol=0.0, max_rounds=rounds
+        )
+        assert set(out.result.tolist()) == {1}
+        assert float(out.residual.min()) > 0
+        errors.append(float(jnp.max(jnp.abs(out.sample - reference))))
+    assert errors == sorted(errors, reverse=True)
+    with pytest.raises(RuntimeError, match="MAX_ROUNDS .*raise max_rounds"):
+        pcm.sample_picard(
+            problems.mlp, problems.mlp_params(), problems.noise(), SOLVER, tol=0.0, max_rounds=2, throw=True
+        )

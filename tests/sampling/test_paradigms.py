@@ -1,0 +1,52 @@
+"""With slope 1, rounds do not exceed those of the published ParaDiGMS loop by more than one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pcm_jax as pcm
+from tests import problems
+from tests.reference.paradigms_loop import paradigms
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm"])
+@pytest.mark.parametrize("tol", [1e-1, 1e-2])
+@pytest.mark.parametrize("window", [8, 20, 40])
+def test_rounds(name, window, tol):
+    steps = 40
+    solver = getattr(pcm.solvers, name)(problems.VP, steps)
+    params, noise = problems.mlp_params(), problems.noise(batch=3)
+    z = jax.random.normal(jax.random.key(8), (steps, *noise.shape))
+    step_noise = z if solver.stochastic else None
+    out = pcm.sample_picard(
+        problems.mlp,
+        params,
+        noise,
+        solver,
+        step_noise=step_noise,
+        window=window,
+        tol=tol,
+        linearization=pcm.linearization.identity(),
+    )
+    network = jax.jit(functools.partial(problems.mlp, params))
+
+    def step(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Noise-free steps of rows `[R]` from states `[R, B, D]`."""
+        table = solver.rows(jnp.asarray(rows))
+        flat = jnp.asarray(x, jnp.float32).reshape(-1, x.shape[-1])
+        time = jnp.repeat(table.time, x.shape[1])
+        f = table.data(jnp.asarray(x, jnp.float32), network(flat, time, None).reshape(x.shape))
+        return np.asarray(table.step(jnp.asarray(x, jnp.float32), f, None, None), np.float64)
+
+    # Their unit: the ancestral variance at the timestep that a state leaves from.
+    variance = pcm.solvers.ddpm(problems.VP, steps).variance
+    injected = None if step_noise is None else np.asarray(z) * np.asarray(solver.c)[:, None, None]
+    sample, rounds = paradigms(step, np.asarray(noise, np.float64), steps, window, tol, np.asarray(variance), injected)
+    assert int(out.stats.rounds.max()) <= rounds + 1
+    ref = pcm.sample_sequential(problems.mlp, params, noise, solver, step_noise=step_noise).sample
+    error = float(np.max(np.abs(np.asarray(out.sample) - ref)))
+    theirs = float(np.max(np.abs(sample - ref)))
+    assert error <= max(2 * theirs, 1e-3)
