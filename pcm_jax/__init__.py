@@ -2,8 +2,8 @@
 
 from pcm_jax import parallel, schedules, solvers
 from pcm_jax.results import ResultCode, SampleOutput, Stats
-from pcm_jax.sampling import sample_picard, sample_sequential
-from pcm_jax.sampling import linearization, residual as norms
+from pcm_jax.sampling import linearization, sample_picard, sample_sequential
+from pcm_jax.sampling import residual as norms
 
 __version__ = "0.1.0"
 

@@ -65,6 +65,7 @@ class SampleOutput:
     residual: `[B]`, CONVERGED: the largest residual at which a state was accepted, at most `tol`; MAX_ROUNDS: the
         largest in the last round.
     trajectory: `[T + 1, B, ...]`, noise first, if it was asked for.
+    iterates: `[max_rounds, B, ...]`, the sample as it stood after each round, if it was asked for.
     """
 
     sample: Array
@@ -72,6 +73,7 @@ class SampleOutput:
     residual: Array
     stats: Stats
     trajectory: Array | None = None
+    iterates: Array | None = None
 
     @property
     def converged(self) -> Array:

@@ -26,6 +26,10 @@ class Schedule(Protocol):
         """(alpha, sigma) of the state that the last step lands on."""
 
     @property
+    def spacing(self) -> Spacing:
+        """The usual grid of this process."""
+
+    @property
     def sigma_data(self) -> float:
         """Standard deviation of the data, used by EDM preconditioning alone."""
 
@@ -49,9 +53,9 @@ def _timesteps(num_train: int, num_steps: int, spacing: Spacing | Sequence[float
     if not 1 <= num_steps <= num_train:
         raise ValueError(f"num_steps must lie in 1..{num_train} (the number of training steps), got {num_steps}")
     if spacing == "leading":
-        times = np.arange(num_steps)[::-1] * (num_train // num_steps) + float(offset)
+        times = (np.arange(num_steps)[::-1] * (num_train // num_steps) + offset).astype(np.float64)
     elif spacing == "trailing":
-        times = np.round(num_train - np.arange(num_steps) * (num_train / num_steps)) - 1.0
+        times = (np.round(num_train - np.arange(num_steps) * (num_train / num_steps)) - 1).astype(np.float64)
     elif spacing == "linspace":
         times = np.round(np.linspace(0, num_train - 1, num_steps))[::-1].astype(np.float64)
     else:
@@ -77,6 +81,7 @@ class VP:
 
     alphas_cumprod: tuple[float, ...]
     final_alpha_one: bool = True
+    spacing: Spacing = "leading"
 
     @property
     def num_train_steps(self) -> int:
@@ -101,7 +106,7 @@ class VP:
         between = np.interp(t, np.arange(len(table)), ratio)
         return 1.0 / np.sqrt(1.0 + between**2), between / np.sqrt(1.0 + between**2)
 
-    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "leading", offset: int = 0) -> np.ndarray:
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if spacing != "karras":
             return _timesteps(self.num_train_steps, num_steps, spacing, offset)
         table = np.asarray(self.alphas_cumprod, np.float64)
@@ -144,6 +149,7 @@ class RectifiedFlow:
 
     shift: float = 1.0
     num_train_steps: int = 1000
+    spacing: Spacing = "trailing"
 
     @property
     def final(self) -> tuple[float, float]:
@@ -157,7 +163,7 @@ class RectifiedFlow:
         sigma = t / self.num_train_steps
         return 1.0 - sigma, sigma
 
-    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "trailing", offset: int = 0) -> np.ndarray:
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
         if isinstance(spacing, str):
             if spacing not in ("trailing", "linspace"):
@@ -185,6 +191,7 @@ class EDM:
     sigma_data: float = 0.5
     log_mean: float = -1.2
     log_std: float = 1.2
+    spacing: Spacing = "karras"
 
     @property
     def final(self) -> tuple[float, float]:
@@ -195,7 +202,7 @@ class EDM:
         sigma = xp.exp(4.0 * t)
         return xp.ones_like(sigma), sigma
 
-    def times(self, num_steps: int, spacing: Spacing | Sequence[float] = "karras", offset: int = 0) -> np.ndarray:
+    def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """The only named grid is karras; explicit times are ln(sigma) / 4."""
         if not isinstance(spacing, str):
             return _timesteps(num_steps, num_steps, spacing, offset)

@@ -123,7 +123,7 @@ def _devices(count: int | None) -> tuple[jax.Device, ...]:
         return local
     if not 1 <= count <= len(local):
         raise ValueError(
-            f"{count} devices asked for, this process has {len(local)}; choose 1..{len(local)}, or make more CPU devices "
-            'with jax.config.update("jax_num_cpu_devices", n) before JAX starts'
+            f"{count} devices asked for, this process has {len(local)}; choose 1..{len(local)}, or make more CPU "
+            'devices with jax.config.update("jax_num_cpu_devices", n) before JAX starts'
         )
     return local[:count]

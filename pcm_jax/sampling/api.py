@@ -17,6 +17,7 @@ from pcm_jax.sampling.gradient import adjoint, zeros_like_cotangent
 from pcm_jax.sampling.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows, draw_step_noise
 from pcm_jax.sampling.residual import Norm, noise_units
+from pcm_jax.sampling.state import Inputs, LoopConfig
 from pcm_jax.sampling.validate import check_common, check_loop
 from pcm_jax.solvers import Solver
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
@@ -70,6 +71,7 @@ def sample_picard(
     init: ArrayLike | None = None,
     executor: Executor = single(),  # noqa: B008 - frozen
     return_trajectory: bool = False,
+    return_rounds: bool = False,
     throw: bool = False,
 ) -> SampleOutput:
     """The same sample as `sample_sequential`, in rounds that evaluate `window` steps in one batched network call.
@@ -85,6 +87,8 @@ def sample_picard(
         init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
         executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
         return_trajectory: also return all states, `[T + 1, B, ...]`.
+        return_rounds: also return the sample as it stood after each round, `[max_rounds, B, ...]`: error curves, and
+            what fewer rounds would have given.
         throw: raise RuntimeError unless every sample converged. Only outside of traced code.
 
     Returns:
@@ -103,9 +107,9 @@ def sample_picard(
     check_loop(solver, noise, window, tol, max_rounds, linearization, init)
     noise, state, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
-    config = picard.LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory)
+    config = LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory, return_rounds)
     call = _Call(model_fn, noise.dtype, config, executor)
-    out = _picard(call, params, cond, picard.Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+    out = _picard(call, params, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
     if throw:
         if isinstance(out.result, jax.core.Tracer):
             raise ValueError(
@@ -121,14 +125,14 @@ class _Call:
 
     model_fn: ModelFn
     dtype: Any
-    config: picard.LoopConfig
+    config: LoopConfig
     executor: Executor
 
 
 @functools.lru_cache(maxsize=128)
 def _compiled(call: _Call) -> Callable[..., SampleOutput]:
-    def body(axis: WindowAxis, params: Params, cond: Cond, inputs: picard.Inputs) -> SampleOutput:
-        def evaluate(x: Array, time: Array, share: Array | None) -> Array:
+    def body(axis: WindowAxis, params: Params, cond: Cond, inputs: Inputs) -> SampleOutput:
+        def evaluate(x: Array, time: ArrayLike, share: Array | None) -> Array:
             return axis.map_rows(lambda x, time: call_rows(call.model_fn, params, x, time, cond, call.dtype), x, time)
 
         return picard.run(evaluate, inputs, call.config, axis)
@@ -137,18 +141,18 @@ def _compiled(call: _Call) -> Callable[..., SampleOutput]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _picard(call: _Call, params: Params, cond: Cond, inputs: picard.Inputs) -> SampleOutput:
+def _picard(call: _Call, params: Params, cond: Cond, inputs: Inputs) -> SampleOutput:
     return _compiled(call)(params, cond, inputs)
 
 
-def _picard_forward(call: _Call, params: Params, cond: Cond, inputs: picard.Inputs):
+def _picard_forward(call: _Call, params: Params, cond: Cond, inputs: Inputs) -> tuple[SampleOutput, Any]:
     whole = dataclasses.replace(call, config=dataclasses.replace(call.config, return_trajectory=True))
     out = _compiled(whole)(params, cond, inputs)
     shown = out if call.config.return_trajectory else dataclasses.replace(out, trajectory=None)
     return shown, (params, cond, inputs, out.trajectory)
 
 
-def _picard_backward(call: _Call, kept: Any, bar: SampleOutput):
+def _picard_backward(call: _Call, kept: Any, bar: SampleOutput) -> tuple[Any, Any, Inputs]:
     params, cond, inputs, trajectory = kept
     states = jnp.zeros_like(trajectory) if bar.trajectory is None else bar.trajectory
     states = states.at[-1].add(bar.sample)
@@ -176,7 +180,9 @@ def _sequential(
     return sequential.run(model_fn, params, noise, solver, cond, step_noise, dtype, return_trajectory)
 
 
-def _prepare(noise: ArrayLike, solver: Solver, key: Array | None, step_noise: ArrayLike | None):
+def _prepare(
+    noise: ArrayLike, solver: Solver, key: Array | None, step_noise: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
     """Noise as given, as a state, and the step noise: float32 at least."""
     noise = jnp.asarray(noise)
     dtype = jnp.promote_types(noise.dtype, jnp.float32)

@@ -11,6 +11,7 @@ run from the last step back). The rounds are never unrolled and only one step's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,11 +40,11 @@ def adjoint(
     """
     variables, rebuild = _inexact((params, cond))
 
-    def body(carry: tuple[Any, Array, Array | None], row: tuple[Solver, Array, Array, Array | None]):
+    def body(carry: tuple[Any, Array, Array | None], row: tuple[Solver, Array, Array, Array | None]) -> Any:
         total, above, above_f = carry
         table, x, cotangent, z = row
 
-        def step(variables: PyTree, x: Array, f_prev: Array | None, z: Array | None):
+        def step(variables: PyTree, x: Array, f_prev: Array | None, z: Array | None) -> tuple[Array, Array]:
             params, cond = rebuild(variables)
             return one_step(model_fn, dtype, params, cond, table, x, f_prev, z)
 
@@ -61,8 +62,9 @@ def adjoint(
     return params_bar, noise, cond_bar, step_noise_bar
 
 
-def _inexact(tree: PyTree):
+def _inexact(tree: PyTree) -> tuple[list[Array], Callable[..., PyTree]]:
     """The differentiable leaves of `tree`, and a function that puts them back."""
+    structure: Any
     leaves, structure = jax.tree.flatten(tree)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]

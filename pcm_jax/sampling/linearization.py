@@ -23,7 +23,7 @@ from pcm_jax.types import Array
 
 
 class History(NamedTuple):
-    """States and steps of the round before, at this round's window rows: `x`, `step` `[W, B, ...]`, `valid` `[W, B]`."""
+    """The round before, at this round's window rows: states `x`, steps `step` `[W, B, ...]`, `valid` `[W, B]`."""
 
     x: Array
     step: Array

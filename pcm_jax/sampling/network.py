@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
 
 
-def call_rows(model_fn: ModelFn, params: Params, x: Array, time: Array, cond: Cond, dtype: jnp.dtype) -> Array:
+def call_rows(model_fn: ModelFn, params: Params, x: Array, time: ArrayLike, cond: Cond, dtype: jnp.dtype) -> Array:
     """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
 
     The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
@@ -21,7 +21,7 @@ def call_rows(model_fn: ModelFn, params: Params, x: Array, time: Array, cond: Co
         return jnp.broadcast_to(leaf, (rows, *leaf.shape)).reshape((rows * batch, *leaf.shape[1:]))
 
     flat = x.astype(dtype).reshape((rows * batch, *x.shape[2:]))
-    prediction = model_fn(params, flat, time.astype(jnp.float32).reshape(-1), jax.tree.map(repeat, cond))
+    prediction = model_fn(params, flat, jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond))
     return prediction.reshape(x.shape)
 
 

@@ -12,79 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
 from pcm_jax.parallel import WindowAxis
-from pcm_jax.results import SENTINEL, ResultCode, SampleOutput, Stats
-from pcm_jax.sampling.linearization import History, Linearization, solve
-from pcm_jax.sampling.residual import Norm
+from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
+from pcm_jax.sampling.linearization import History, solve
+from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, SwitchInput, initial
 from pcm_jax.sampling.window import leading, slide, take_rows, window_rows
-from pcm_jax.solvers import Solver
-from pcm_jax.types import Array
+from pcm_jax.types import Array, ArrayLike
 
-Evaluate = Callable[[Array, Array, Array | None], Array]
+Evaluate = Callable[[Array, ArrayLike, Array | None], Array]
 """(x `[W, B, ...]`, network time `[W, B]`, lambda `[W, B]` or None) -> prediction `[W, B, ...]`."""
-
-Switch = Callable[["SwitchInput"], Array]
-"""lambda `[W, B]` for the rows of a round."""
-
-
-class SwitchInput(NamedTuple):
-    """What a switch may look at: `round` scalar; `row`, `age` (rounds in the window), `residual` `[W, B]`."""
-
-    round: Array
-    row: Array
-    age: Array
-    residual: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopConfig:
-    """Static half of a call."""
-
-    window: int
-    max_rounds: int
-    linearization: Linearization
-    norm: Norm
-    switch: Switch | None = None
-    return_trajectory: bool = False
-
-
-class Inputs(NamedTuple):
-    """Arrays that no round changes: noise `[B, ...]`, step noise `[T, B, ...]`, a guess `[T + 1, B, ...]`."""
-
-    solver: Solver
-    noise: Array
-    step_noise: Array | None
-    guess: Array | None
-    tol: Array
-
-
-class Rows(NamedTuple):
-    """What a window row remembers of the last round: residual and age `[W, B]`."""
-
-    residual: Array
-    age: Array
-
-
-class State(NamedTuple):
-    """Loop carry. `front` `[B]` is the last exact state; `x` `[W + 1, B, ...]` holds the states from there on."""
-
-    round: Array
-    front: Array
-    x: Array
-    f_edge: Array | None
-    history: History | None
-    rows: Rows
-    failed: Array
-    reached: Array
-    last: Array
-    stats: Stats
-    trajectory: Array | None
-    done: Array
 
 
 def run(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis) -> SampleOutput:
@@ -96,45 +36,7 @@ def run(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis
     def body(state: State) -> State:
         return _round(evaluate, inputs, config, axis, state)
 
-    return _finalize(inputs, config, axis, lax.while_loop(proceed, body, _init(inputs, config)))
-
-
-def _init(inputs: Inputs, config: LoopConfig) -> State:
-    noise, window = inputs.noise, config.window
-    batch = noise.shape[0]
-    x = jnp.broadcast_to(noise, (window + 1, *noise.shape))
-    if inputs.guess is not None:
-        x = jnp.concatenate([noise[None], inputs.guess[1 : window + 1]])
-    history = None
-    if config.linearization.needs_history:
-        history = History(x[:-1], x[:-1], jnp.zeros((window, batch), bool))
-    trajectory = None
-    if config.return_trajectory:
-        trajectory = jnp.broadcast_to(noise, (len(inputs.solver) + 1, *noise.shape))
-        if inputs.guess is not None:
-            trajectory = jnp.concatenate([noise[None], inputs.guess[1:]])
-    counts = jnp.zeros(batch, jnp.int32)
-    stats = Stats(
-        rounds=counts,
-        evaluations=counts,
-        padded_evaluations=jnp.int32(0),
-        residuals=jnp.full((config.max_rounds, batch), SENTINEL, x.dtype),
-        accepted=jnp.full((config.max_rounds, batch), SENTINEL, jnp.int32),
-    )
-    return State(
-        round=jnp.int32(0),
-        front=counts,
-        x=x,
-        f_edge=jnp.zeros_like(noise) if inputs.solver.multistep else None,
-        history=history,
-        rows=Rows(jnp.full((window, batch), jnp.inf, x.dtype), jnp.zeros((window, batch), jnp.int32)),
-        failed=~jnp.all(jnp.isfinite(noise), axis=tuple(range(1, noise.ndim))),
-        reached=jnp.zeros(batch, x.dtype),
-        last=jnp.full(batch, jnp.inf, x.dtype),
-        stats=stats,
-        trajectory=trajectory,
-        done=jnp.bool_(False),
-    )
+    return _finalize(inputs, config, axis, lax.while_loop(proceed, body, initial(inputs, config)))
 
 
 def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State) -> State:
@@ -160,7 +62,7 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
 
     # Certificate: state b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
     finite = jnp.all(jnp.isfinite(y), axis=tuple(range(2, y.ndim)))
-    residual = jnp.where(finite, config.norm(y - state.x[1:], table.variance.astype(x.dtype)), jnp.inf)
+    residual = jnp.where(finite, config.norm(y - state.x[1:], jnp.asarray(table.variance, x.dtype)), jnp.inf)
     settled = jnp.concatenate([jnp.ones_like(inside[:1]), residual[:-1] <= inputs.tol])
     base = jnp.ones_like(inside) if share is None else share == 0
     certified = inside & settled & base & finite
@@ -189,23 +91,33 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         residuals=state.stats.residuals.at[state.round].set(jnp.where(active, last, SENTINEL)),
         accepted=state.stats.accepted.at[state.round].set(jnp.where(active, front, SENTINEL)),
     )
+    x = slide(jnp.concatenate([state.x[:1], y]), shift, last_good, front, inputs.guess)
+    iterates = state.iterates
+    if iterates is not None:
+        iterates = iterates.at[state.round].set(_best(x, front, num_steps))
     return State(
         round=state.round + 1,
         front=front,
-        x=slide(jnp.concatenate([state.x[:1], y]), shift, last_good, front, inputs.guess),
+        x=x,
         f_edge=f_edge,
-        history=_remember(state, x, step, shift, config),
+        history=_remember(state, step, shift, config),
         rows=_age(state.rows, residual, shift),
         failed=failed,
         reached=reached,
         last=last,
         stats=stats,
         trajectory=trajectory,
+        iterates=iterates,
         done=axis.all(jnp.all(failed | (front >= num_steps))),
     )
 
 
-def _remember(state: State, x: Array, step: Array, shift: Array, config: LoopConfig) -> History | None:
+def _best(x: Array, front: Array, num_steps: int) -> Array:
+    """The last state of the trajectory, or where the window never came that far, the last one in it."""
+    return take_rows(x, jnp.minimum(num_steps - front, x.shape[0] - 1)[None])[0]
+
+
+def _remember(state: State, step: Array, shift: Array, config: LoopConfig) -> History | None:
     """This round's states and steps, moved to the rows of the next window."""
     if state.history is None:
         return None
@@ -213,7 +125,7 @@ def _remember(state: State, x: Array, step: Array, shift: Array, config: LoopCon
     index = jnp.minimum(source, config.window - 1)
     finite = jnp.all(jnp.isfinite(step), axis=tuple(range(2, step.ndim)))
     valid = (source < config.window) & take_rows(finite, index)
-    return History(take_rows(x, index), take_rows(step, index), valid)
+    return History(take_rows(state.x, index), take_rows(step, index), valid)
 
 
 def _age(rows: Rows, residual: Array, shift: Array) -> Rows:
@@ -232,9 +144,12 @@ def _finalize(inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State
     converged = (state.front >= num_steps) & ~state.failed
     result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
     result = jnp.where(state.failed, ResultCode.NONFINITE, result).astype(jnp.int32)
-    # The best iterate: the last state, or where the window never came that far, the last one in it.
-    sample = take_rows(state.x, jnp.minimum(num_steps - state.front, config.window)[None])[0]
+    sample = _best(state.x, state.front, num_steps)
     sample = jnp.where(_like(state.failed, sample), jnp.nan, sample)
+    iterates = state.iterates
+    if iterates is not None:
+        ran = jnp.arange(config.max_rounds) < state.round
+        iterates = jnp.where(_like(ran, iterates), iterates, sample[None])
     lanes = state.round * axis.padded(config.window) * batch
     padded = (lanes - jnp.sum(state.stats.evaluations)).astype(jnp.int32)
     return SampleOutput(
@@ -243,6 +158,7 @@ def _finalize(inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State
         residual=jnp.where(converged, state.reached, state.last),
         stats=dataclasses.replace(state.stats, padded_evaluations=padded),
         trajectory=state.trajectory,
+        iterates=iterates,
     )
 
 

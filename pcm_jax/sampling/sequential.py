@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -41,7 +43,7 @@ def run(
 ) -> SampleOutput:
     """All rows of the table in order, `lax.scan`."""
 
-    def body(carry: tuple[Array, Array | None], row: tuple[Solver, Array | None]):
+    def body(carry: tuple[Array, Array | None], row: tuple[Solver, Array | None]) -> Any:
         x, f_prev = carry
         table, z = row
         new, f = one_step(model_fn, dtype, params, cond, table, x, f_prev, z)

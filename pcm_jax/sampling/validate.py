@@ -85,11 +85,11 @@ def _check_network(model_fn: ModelFn, structure: Any, described: tuple[tuple[tup
     out = jax.eval_shape(model_fn, params, noise, time, cond)
     if getattr(out, "shape", None) != noise.shape:
         raise ValueError(
-            f"the network returned {getattr(out, 'shape', type(out).__name__)} for an input of {noise.shape}; a prediction "
-            "has the input's shape (drop extra outputs such as a learned variance)"
+            f"the network returned {getattr(out, 'shape', type(out).__name__)} for an input of {noise.shape}; a "
+            "prediction has the input's shape (drop extra outputs such as a learned variance)"
         )
     if out.dtype != noise.dtype:
         raise ValueError(
-            f"the network returned {out.dtype} for an input of {noise.dtype}; end it with .astype(x.dtype), or draw the "
-            f"noise in {out.dtype}"
+            f"the network returned {out.dtype} for an input of {noise.dtype}; end it with .astype(x.dtype), or draw "
+            f"the noise in {out.dtype}"
         )

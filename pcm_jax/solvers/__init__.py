@@ -1,5 +1,9 @@
 """Solvers as data: DDIM, DDPM, DPM-Solver++ 2M, Euler and Heun tables of one-step maps."""
 
+from collections.abc import Callable
+from typing import Any
+
+from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.ddim import ddim
 from pcm_jax.solvers.ddpm import ddpm
 from pcm_jax.solvers.dpm_solver import dpm_solver_pp
@@ -9,10 +13,16 @@ from pcm_jax.solvers.table import Clip, Solver, dynamic_threshold
 
 __all__ = ["Clip", "Solver", "by_name", "ddim", "ddpm", "dpm_solver_pp", "dynamic_threshold", "euler", "heun"]
 
-_BY_NAME = {"ddim": ddim, "ddpm": ddpm, "dpm_solver_pp": dpm_solver_pp, "euler": euler, "heun": heun}
+_BY_NAME: dict[str, Callable[..., Solver]] = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "dpm_solver_pp": dpm_solver_pp,
+    "euler": euler,
+    "heun": heun,
+}
 
 
-def by_name(name, schedule, num_steps, **options) -> Solver:
+def by_name(name: str, schedule: Schedule, num_steps: int, **options: Any) -> Solver:
     """The solver called `name`, for configuration files and command lines: `by_name("ddim", schedule, 50)`."""
     if name not in _BY_NAME:
         raise ValueError(f"unknown solver {name!r}; choose one of {', '.join(_BY_NAME)}")

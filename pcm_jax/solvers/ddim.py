@@ -23,7 +23,7 @@ def ddim(
 ) -> Solver:
     r"""DDIM with noise level eta, for any schedule.
 
-        x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + s z,   s = eta sqrt(Var[x' | x, x_0]),   eps = (x - alpha x_0) / sigma
+        x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + s z,  s^2 = eta^2 Var[x' | x, x_0],  eps = (x - alpha x_0) / sigma
 
     Args:
         schedule: marginals alpha, sigma; the grid's `spacing` and `offset` default to the schedule's own.

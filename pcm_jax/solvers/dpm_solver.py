@@ -31,10 +31,9 @@ def dpm_solver_pp(
     points of which the last is left out, the method's own convention.
     Reference: arXiv 2211.01095, algorithm 2.
     """
-    drop = isinstance(spacing, str) and spacing in ("leading", "linspace")
-    if spacing is None and hasattr(schedule, "alphas_cumprod"):
-        spacing, drop = "leading", True
-    grid = make_grid(schedule, num_steps, spacing, offset, extra=int(drop))
+    spacing = schedule.spacing if spacing is None else spacing
+    extra = int(isinstance(spacing, str) and spacing in ("leading", "linspace"))
+    grid = make_grid(schedule, num_steps, spacing, offset, extra)
     alpha, sigma, alpha_next, sigma_next = grid.pairs()
     with np.errstate(divide="ignore"):
         log_snr = np.log(grid.alpha) - np.log(grid.sigma)

@@ -35,7 +35,7 @@ def heun(
     grid = make_grid(schedule, num_steps, spacing, offset)
     scale = np.ones_like(grid.alpha) if straight(grid) else grid.alpha
     s = grid.sigma / scale
-    # Rows: predictor 0, corrector 0, predictor 1, .., predictor T-1. Row r belongs to step[r] and evaluates state at[r].
+    # Rows: predictor 0, corrector 0, predictor 1, .., predictor T-1. Row r is of step[r] and evaluates state at[r].
     step = np.arange(2 * num_steps - 1) // 2
     corrects = np.arange(2 * num_steps - 1) % 2 == 1
     at = step + corrects

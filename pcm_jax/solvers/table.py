@@ -111,7 +111,7 @@ class Grid:
     @property
     def ancestral_variance(self) -> np.ndarray:
         r"""Var[x_{i+1} | x_i, x_0] = sigma'^2 / sigma^2 (sigma^2 - (alpha / alpha')^2 sigma'^2), DDPM equation 7."""
-        alpha, sigma, alpha_next, sigma_next = self.pairs()
+        _, sigma, _, sigma_next = self.pairs()
         return (sigma_next / sigma) ** 2 * self.transition_variance
 
     @property
@@ -131,10 +131,8 @@ def make_grid(
     """The states of a `num_steps`-step sampler; `extra` times at the end of the grid are left out."""
     if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
         raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
-    keyword = {} if spacing is None else {"spacing": spacing}
-    if offset:
-        keyword["offset"] = offset
-    time = np.asarray(schedule.times(num_steps + extra, **keyword), np.float64)[:num_steps]
+    spacing = schedule.spacing if spacing is None else spacing
+    time = np.asarray(schedule.times(num_steps + extra, spacing, offset), np.float64)[:num_steps]
     alpha, sigma = schedule.marginals(time)
     alpha_last, sigma_last = schedule.final
     return Grid(schedule, time, np.append(alpha, alpha_last), np.append(sigma, sigma_last))

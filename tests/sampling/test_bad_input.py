@@ -86,7 +86,7 @@ def test_networks(sampler, model, message):
 
 
 def test_not_a_solver():
-    with pytest.raises(ValueError, match="must be a pcm_jax.solvers table"):
+    with pytest.raises(ValueError, match=r"must be a pcm_jax.solvers table"):
         picard(NOISE, "ddim")
 
 
@@ -95,9 +95,9 @@ def test_stochastic_solvers_want_one_source_of_noise():
     z = jnp.zeros((10, 4, 6))
     for sampler in (pcm.sample_sequential, pcm.sample_picard):
         sampler(problems.mlp, PARAMS, NOISE, solver, step_noise=z)
-        with pytest.raises(ValueError, match="pass either key= or step_noise="):
+        with pytest.raises(ValueError, match=r"pass either key= or step_noise="):
             sampler(problems.mlp, PARAMS, NOISE, solver)
-        with pytest.raises(ValueError, match="pass either key= or step_noise="):
+        with pytest.raises(ValueError, match=r"pass either key= or step_noise="):
             sampler(problems.mlp, PARAMS, NOISE, solver, key=jax.random.key(0), step_noise=z)
         with pytest.raises(ValueError, match=r"step_noise must have shape \(10, 4, 6\)"):
             sampler(problems.mlp, PARAMS, NOISE, solver, step_noise=z[:9])
@@ -115,7 +115,10 @@ def test_throw_needs_concrete_results():
         (lambda: pcm.solvers.ddim(problems.VP, 1.5), "num_steps must be a whole number of at least 1"),
         (lambda: pcm.solvers.ddim(problems.VP, 1001), r"num_steps must lie in 1\.\.1000"),
         (lambda: pcm.solvers.ddim(problems.VP, 10, eta=-1), "eta must be at least 0"),
-        (lambda: pcm.solvers.ddim(problems.VP, 10, prediction="eps"), "unknown prediction 'eps'; choose one of epsilon"),
+        (
+            lambda: pcm.solvers.ddim(problems.VP, 10, prediction="eps"),
+            "unknown prediction 'eps'; choose one of epsilon",
+        ),
         (lambda: pcm.solvers.ddim(problems.VP, 10, spacing="even"), "unknown spacing 'even'"),
         (lambda: pcm.solvers.ddim(problems.VP, 10, offset=200), "offset 200 moves the grid outside"),
         (lambda: pcm.solvers.ddim(problems.VP, 10, clip=0.0), "clip must be a positive bound"),

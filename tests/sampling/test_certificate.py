@@ -8,6 +8,7 @@ import pcm_jax as pcm
 from pcm_jax.parallel import WindowAxis
 from pcm_jax.sampling import picard
 from pcm_jax.sampling.network import call_rows
+from pcm_jax.sampling.state import Inputs, LoopConfig
 from tests import problems
 
 SOLVER = pcm.solvers.ddim(problems.VP, 12)
@@ -21,14 +22,14 @@ def run(switch, *, tol=1e-2, max_rounds=40, bias=5.0):
         extra = 0.0 if share is None else bias * share.reshape((*share.shape, 1))
         return call_rows(problems.mlp, params, x, time, None, x.dtype) + extra
 
-    config = picard.LoopConfig(
+    config = LoopConfig(
         window=12,
         max_rounds=max_rounds,
         linearization=pcm.linearization.identity(),
         norm=pcm.norms.noise_units,
         switch=switch,
     )
-    inputs = picard.Inputs(SOLVER, noise, None, None, jnp.float32(tol))
+    inputs = Inputs(SOLVER, noise, None, None, jnp.float32(tol))
     return picard.run(evaluate, inputs, config, WindowAxis())
 
 
@@ -82,18 +83,27 @@ def poisoned(params, x, t, cond):
 
 
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("slope", [pcm.linearization.identity(), pcm.linearization.secant()], ids=["identity", "secant"])
+@pytest.mark.parametrize(
+    "slope", [pcm.linearization.identity(), pcm.linearization.secant()], ids=["identity", "secant"]
+)
 def test_nan_stays_in_its_sample(reference, window, slope):
     labels = jnp.array([0, 1, 0, 1])
     out = pcm.sample_picard(
-        poisoned, problems.mlp_params(), problems.noise(), SOLVER, cond=labels, window=window, tol=0.0, linearization=slope
+        poisoned,
+        problems.mlp_params(),
+        problems.noise(),
+        SOLVER,
+        cond=labels,
+        window=window,
+        tol=0.0,
+        linearization=slope,
     )
     assert out.result.tolist() == [0, 2, 0, 2]
     np.testing.assert_allclose(out.sample[::2], reference[::2], atol=1e-5)
     assert bool(jnp.all(jnp.isnan(out.sample[1::2])))
     sequential = pcm.sample_sequential(poisoned, problems.mlp_params(), problems.noise(), SOLVER, cond=labels)
     assert sequential.result.tolist() == out.result.tolist()
-    with pytest.raises(RuntimeError, match="NONFINITE for samples 1, 3: .*check the weights"):
+    with pytest.raises(RuntimeError, match=r"NONFINITE for samples 1, 3: .*check the weights"):
         out.raise_for_result()
 
 
@@ -121,7 +131,7 @@ def test_max_rounds_returns_the_best_iterate_and_its_residual(reference):
         assert float(out.residual.min()) > 0
         errors.append(float(jnp.max(jnp.abs(out.sample - reference))))
     assert errors == sorted(errors, reverse=True)
-    with pytest.raises(RuntimeError, match="MAX_ROUNDS .*raise max_rounds"):
+    with pytest.raises(RuntimeError, match=r"MAX_ROUNDS .*raise max_rounds"):
         pcm.sample_picard(
             problems.mlp, problems.mlp_params(), problems.noise(), SOLVER, tol=0.0, max_rounds=2, throw=True
         )

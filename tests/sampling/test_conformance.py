@@ -102,10 +102,12 @@ def test_the_guess_changes_the_rounds_and_not_the_sample(case):
 
 
 def test_samples_of_a_batch_do_not_see_each_other(case):
-    solver, ref, picard = case
+    solver, _, picard = case
     whole = picard(tol=1e-2, window=6)
     params, noise, key = problems.mlp_params(), problems.noise(), problems.key_for(solver)
-    part = pcm.sample_picard(problems.mlp, params, noise[:2], solver, key=key, tol=1e-2, window=6, return_trajectory=True)
+    part = pcm.sample_picard(
+        problems.mlp, params, noise[:2], solver, key=key, tol=1e-2, window=6, return_trajectory=True
+    )
     close(part.sample, whole.sample[:2])
     assert part.stats.rounds.tolist() == whole.stats.rounds[:2].tolist()
     assert part.stats.evaluations.tolist() == whole.stats.evaluations[:2].tolist()

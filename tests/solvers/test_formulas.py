@@ -57,35 +57,44 @@ def test_first_order_dpm_solver_is_ddim():
     )
 
 
+DATA, EPS = np.array([[0.3, -1.2, 2.0]]), np.array([[0.5, 1.0, -0.7]])
+
+
+def oracle(prediction, schedule, alpha, sigma):
+    """The network output for x = alpha DATA + sigma EPS."""
+    std = schedule.sigma_data
+    skip, out = std**2 / (sigma**2 + std**2), sigma * std / np.sqrt(sigma**2 + std**2)
+    return {
+        "data": DATA,
+        "epsilon": EPS,
+        "v": alpha * EPS - sigma * DATA,
+        "velocity": EPS - DATA,
+        "edm": (DATA - skip * (alpha * DATA + sigma * EPS)) / out,
+    }[prediction] + 0 * alpha
+
+
+def look_up(table, x, t, cond):
+    """A network that is a table of outputs by time."""
+    time, outputs = table
+    return outputs[jnp.argmin(jnp.abs(t[:, None] - time[None]), axis=1)]
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_perfect_prediction_of_one_point_lands_on_it(name):
     """Every solver ends on the data that every prediction type points at (trap 1: the final alpha, sigma)."""
     schedule = SCHEDULES[name]
-    data = jnp.array([[0.3, -1.2, 2.0]])
     types = ["data", "v", "velocity"] + (["epsilon"] if name != "flow" else []) + (["edm"] if name == "edm" else [])
     for prediction in types:
         for build in (pcm.solvers.ddim, pcm.solvers.dpm_solver_pp, pcm.solvers.heun):
             solver = build(schedule, 6, prediction=prediction)
-            grid = make_grid(schedule, 6, None)
-            eps = jnp.array([[0.5, 1.0, -0.7]])
-
-            def model(params, x, t, cond, prediction=prediction, solver=solver):
-                alpha, sigma = (jnp.interp(t, jnp.sort(solver.time), v[jnp.argsort(solver.time)]) for v in params)
-                alpha, sigma = alpha[:, None], sigma[:, None]
-                return {
-                    "data": data,
-                    "epsilon": eps,
-                    "v": alpha * eps - sigma * data,
-                    "velocity": eps - data,
-                    "edm": (data - 0.25 / (sigma**2 + 0.25) * (data + sigma * eps)) * jnp.sqrt(sigma**2 + 0.25)
-                    / (sigma * 0.5),
-                }[prediction]
-
-            alpha, sigma = (jnp.asarray(v, jnp.float32) for v in schedule.marginals(np.asarray(solver.time)))
-            start = alpha[0] * data + sigma[0] * eps
-            out = pcm.sample_sequential(model, (alpha, sigma), start, solver).sample
+            alpha, sigma = schedule.marginals(np.asarray(solver.time))
+            outputs = jnp.asarray(oracle(prediction, schedule, alpha[:, None], sigma[:, None]), jnp.float32)
+            table = (jnp.asarray(solver.time, jnp.float32), outputs)
+            out = pcm.sample_sequential(
+                look_up, table, jnp.asarray(alpha[0] * DATA + sigma[0] * EPS, jnp.float32), solver
+            ).sample
             final_alpha, final_sigma = schedule.final
-            np.testing.assert_allclose(out, final_alpha * data + final_sigma * eps, atol=5e-4, err_msg=prediction)
+            np.testing.assert_allclose(out, final_alpha * DATA + final_sigma * EPS, atol=5e-4, err_msg=prediction)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -97,20 +106,12 @@ def test_predictions_convert_to_data(name, prediction):
             to_data(prediction, grid)
         return
     u, w, m = to_data(prediction, grid)
-    data, eps = 0.7, -1.3
-    alpha, sigma, _, _ = grid.pairs()
-    x = alpha * data + sigma * eps
+    alpha, sigma = grid.alpha[:-1, None], grid.sigma[:-1, None]
+    network = oracle(prediction, grid.schedule, alpha, sigma)
+    found = u[:, None] * (alpha * DATA + sigma * EPS) + w[:, None] * network
+    np.testing.assert_allclose(found, np.broadcast_to(DATA, found.shape), rtol=1e-9)
     std = grid.schedule.sigma_data
-    c_out = sigma * std / np.sqrt(sigma**2 + std**2)
-    network = {
-        "epsilon": eps,
-        "data": data,
-        "v": alpha * eps - sigma * data,
-        "velocity": eps - data,
-        "edm": (data - std**2 / (sigma**2 + std**2) * x) / c_out,
-    }[prediction]
-    np.testing.assert_allclose(u * x + w * network, data, rtol=1e-6)
-    np.testing.assert_allclose(m, 1 / np.sqrt(sigma**2 + std**2) if prediction == "edm" else 1.0)
+    np.testing.assert_allclose(m, 1 / np.sqrt(grid.sigma[:-1] ** 2 + std**2) if prediction == "edm" else 1.0)
 
 
 def test_folding_does_not_change_the_map():

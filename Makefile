@@ -1,0 +1,65 @@
+# PYTHON makes the environment; VENV is where. With VENV= (empty) nothing is installed and PYTHON itself runs everything.
+PYTHON ?= python3
+VENV ?= .venv
+# Test processes; 0 runs them in this one.
+WORKERS ?= 2
+# More for pytest, the demo or the benchmark: make test ARGS="-k window"
+ARGS ?=
+
+ifeq ($(strip $(VENV)),)
+RUN := $(PYTHON)
+READY :=
+else
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.stamp
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test fast lint demo bench readme clean distclean
+
+help: ## Show this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PYTHON=python3.12  the interpreter that makes .venv (after 'make distclean' if there is one already)"
+	@echo "  VENV=DIR           another place for it"
+	@echo "  VENV=              install nothing and run PYTHON itself, for machines that come with JAX and without a"
+	@echo "                     network: make bench PYTHON=python3 VENV="
+	@echo "  ARGS='...'         passed on to pytest, the demo or the benchmark"
+	@echo "  WORKERS=N          test processes ($(WORKERS))"
+
+venv: $(READY) ## Make .venv with the pinned requirements and this package
+
+# -qq keeps errors and drops pip's notices. The package is built with the pinned setuptools, not a downloaded one.
+$(VENV)/.stamp: requirements.txt pyproject.toml
+	@echo "Installing into $(VENV) (one to two minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: $(READY) ## Run every test
+	$(RUN) -m pytest -q -n $(WORKERS) $(ARGS)
+
+fast: $(READY) ## Run one test of each kind, under a minute
+	$(RUN) -m pytest -q -n $(WORKERS) -m fast $(ARGS)
+
+lint: $(READY) ## Check style, format and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+demo: $(READY) ## Sample with the shipped model: sequential, Picard, Picard with secant
+	$(RUN) -m experiments.demo $(ARGS)
+
+bench: $(READY) ## Measure overhead, rounds and cost per device into experiments/results
+	$(RUN) -m experiments.bench $(ARGS)
+
+readme: $(READY) ## Write README's tables anew from experiments/results
+	$(RUN) -m experiments.readme
+
+clean: ## Remove caches, builds and scratch output
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis experiments/out
+	find pcm_jax experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	$(if $(strip $(VENV)),rm -rf $(VENV),@true)

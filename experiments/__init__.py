@@ -1,0 +1,1 @@
+"""One module a study: config -> run -> experiments/results/*.json -> tables and plots."""

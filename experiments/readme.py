@@ -1,0 +1,110 @@
+"""README's tables, generated: what stands between `<!-- begin:NAME -->` and `<!-- end:NAME -->` comes from JSON.
+
+    python -m experiments.readme            # write
+    python -m experiments.readme --check    # exit 1 when README is stale
+
+To add a table, add a renderer to RENDERERS and its two markers to README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.figures import RESULTS, ROOT
+
+_BLOCK = re.compile(
+    r"(?P<begin><!-- begin:(?P<name>[\w.]+) -->\n)(?P<body>.*?)(?P<end><!-- end:(?P=name) -->)", re.DOTALL
+)
+_MARKER = re.compile(r"<!-- (?:begin|end):[\w.]+ -->")
+
+
+def demo(result: Mapping[str, Any]) -> str:
+    """The demo's rows, and where they were measured."""
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "solver": ("solver", str),
+        "method": ("method", str),
+        "rounds": ("rounds", _number),
+        "evaluations": ("evaluations", _number),
+        "speedup": ("speed-up in rounds", lambda value: f"{value:.1f}x"),
+        "seconds": ("seconds", _number),
+        "max_difference": ("max difference", lambda value: f"{value:.1e}" if value else "0"),
+        "result": ("result", str),
+    }
+    rows = [[_cell(row[key], show) for key, (_, show) in columns.items()] for row in result["rows"]]
+    table = _table([title for title, _ in columns.values()], rows, numeric=range(2, 7))
+    return f"{table}\n\n{result['device']}, commit {result['commit']}.\n"
+
+
+def figures(result: Mapping[str, Any]) -> str:
+    """Every headline number."""
+    rows = [
+        [f"`{name}`", _cell(figure["value"], _number), figure["device"], f"`{figure['command']}`", figure["commit"]]
+        for name, figure in result.items()
+    ]
+    return _table(["figure", "value", "device", "command", "commit"], rows, numeric=[1]) + "\n"
+
+
+RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {"demo": demo, "figures": figures}
+"""NAME -> what makes the text of block NAME from `<NAME>.json`."""
+
+
+def render(text: str, results: Path = RESULTS) -> str:
+    """`text` with every block written anew; a block whose JSON does not exist yet stays as it is.
+
+    Raises:
+        ValueError: a block without a renderer, or a marker without its partner.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in RENDERERS:
+            raise ValueError(f"README block {name!r} has no renderer; known: {', '.join(sorted(RENDERERS))}")
+        source = results / f"{name}.json"
+        body = RENDERERS[name](json.loads(source.read_text())) if source.exists() else match["body"]
+        return match["begin"] + body + match["end"]
+
+    stray = _MARKER.findall(_BLOCK.sub("", text))
+    if stray:
+        raise ValueError(f"{stray[0]} has no partner; a block is <!-- begin:NAME --> on a line, then <!-- end:NAME -->")
+    return _BLOCK.sub(block, text)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int]) -> str:
+    rule = ["---:" if column in numeric else "---" for column in range(len(titles))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows))
+
+
+def _cell(value: Any, show: Callable[[Any], str]) -> str:
+    return "" if value is None else show(value).replace("|", "\\|")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and not value.is_integer() else str(value).removesuffix(".0")
+
+
+def main(check: bool = False, readme: Path = ROOT / "README.md", results: Path = RESULTS) -> None:
+    """Write README's tables anew from experiments/results.
+
+    Args:
+        check: write nothing; exit 1 when a table is stale.
+        readme: the file.
+        results: the folder with the JSON.
+    """
+    old = readme.read_text()
+    new = render(old, results)
+    if new == old:
+        return
+    if check:
+        sys.exit(f"{readme.name} is stale: run python -m experiments.readme")
+    readme.write_text(new)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,115 @@
+"""What the parallel sampler's loop is told, and what it carries from round to round."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from pcm_jax.results import SENTINEL, Stats
+from pcm_jax.sampling.linearization import History, Linearization
+from pcm_jax.sampling.residual import Norm
+from pcm_jax.solvers import Solver
+from pcm_jax.types import Array
+
+Switch = Callable[["SwitchInput"], Array]
+"""lambda `[W, B]` for the rows of a round."""
+
+
+class SwitchInput(NamedTuple):
+    """What a switch may look at: `round` scalar; `row`, `age` (rounds in the window), `residual` `[W, B]`."""
+
+    round: Array
+    row: Array
+    age: Array
+    residual: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """Static half of a call."""
+
+    window: int
+    max_rounds: int
+    linearization: Linearization
+    norm: Norm
+    switch: Switch | None = None
+    return_trajectory: bool = False
+    return_rounds: bool = False
+
+
+class Inputs(NamedTuple):
+    """Arrays that no round changes: noise `[B, ...]`, step noise `[T, B, ...]`, a guess `[T + 1, B, ...]`."""
+
+    solver: Solver
+    noise: Array
+    step_noise: Array | None
+    guess: Array | None
+    tol: Array
+
+
+class Rows(NamedTuple):
+    """What a window row remembers of the last round: residual and age `[W, B]`."""
+
+    residual: Array
+    age: Array
+
+
+class State(NamedTuple):
+    """Loop carry. `front` `[B]` is the last exact state; `x` `[W + 1, B, ...]` holds the states from there on."""
+
+    round: Array
+    front: Array
+    x: Array
+    f_edge: Array | None
+    history: History | None
+    rows: Rows
+    failed: Array
+    reached: Array
+    last: Array
+    stats: Stats
+    trajectory: Array | None
+    iterates: Array | None
+    done: Array
+
+
+def initial(inputs: Inputs, config: LoopConfig) -> State:
+    """Every state a copy of the noise, or of the first guess; nothing accepted."""
+    noise, window = inputs.noise, config.window
+    batch = noise.shape[0]
+    x = jnp.broadcast_to(noise, (window + 1, *noise.shape))
+    if inputs.guess is not None:
+        x = jnp.concatenate([noise[None], inputs.guess[1 : window + 1]])
+    history = None
+    if config.linearization.needs_history:
+        history = History(x[:-1], x[:-1], jnp.zeros((window, batch), bool))
+    trajectory = None
+    if config.return_trajectory:
+        trajectory = jnp.broadcast_to(noise, (len(inputs.solver) + 1, *noise.shape))
+        if inputs.guess is not None:
+            trajectory = jnp.concatenate([noise[None], inputs.guess[1:]])
+    counts = jnp.zeros(batch, jnp.int32)
+    stats = Stats(
+        rounds=counts,
+        evaluations=counts,
+        padded_evaluations=jnp.int32(0),
+        residuals=jnp.full((config.max_rounds, batch), SENTINEL, x.dtype),
+        accepted=jnp.full((config.max_rounds, batch), SENTINEL, jnp.int32),
+    )
+    return State(
+        round=jnp.int32(0),
+        front=counts,
+        x=x,
+        f_edge=jnp.zeros_like(noise) if inputs.solver.multistep else None,
+        history=history,
+        rows=Rows(jnp.full((window, batch), jnp.inf, x.dtype), jnp.zeros((window, batch), jnp.int32)),
+        failed=~jnp.all(jnp.isfinite(noise), axis=tuple(range(1, noise.ndim))),
+        reached=jnp.zeros(batch, x.dtype),
+        last=jnp.full(batch, jnp.inf, x.dtype),
+        stats=stats,
+        trajectory=trajectory,
+        iterates=jnp.zeros((config.max_rounds, *noise.shape), x.dtype) if config.return_rounds else None,
+        done=jnp.bool_(False),
+    )

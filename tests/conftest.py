@@ -1,0 +1,24 @@
+"""Every test runs strict, on eight CPU devices. PCM_JAX_TEST_PLATFORM=cuda (or tpu) runs the suite there instead."""
+
+import os
+
+import hypothesis
+import jax
+
+PLATFORM = os.environ.get("PCM_JAX_TEST_PLATFORM", "cpu")
+# The CPU stays available behind an accelerator; the first platform named is the default one.
+jax.config.update("jax_platforms", PLATFORM if PLATFORM == "cpu" else f"{PLATFORM},cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No deadline: the first example of a shape compiles. Compilation also makes examples slow without a fault of theirs.
+_COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("explore", max_examples=20, **_COMMON)
+hypothesis.settings.register_profile("ci", max_examples=20, derandomize=True, print_blob=True, **_COMMON)
+hypothesis.settings.register_profile("fast", max_examples=3, derandomize=True, **_COMMON)
+
+
+def pytest_configure(config) -> None:
+    """`-m fast` draws few examples, CI the same ones each time, a person at a terminal new ones."""
+    ordinary = "ci" if os.environ.get("CI") else "explore"
+    hypothesis.settings.load_profile("fast" if config.option.markexpr == "fast" else ordinary)

@@ -1,0 +1,75 @@
+"""README's tables come from JSON, and are the ones of the JSON beside it."""
+
+import json
+
+import pytest
+
+from experiments import figures, readme
+
+pytestmark = pytest.mark.fast
+
+ROW = {
+    "solver": "DDIM-50",
+    "method": "Picard",
+    "rounds": 11,
+    "evaluations": 412.0,
+    "speedup": 50 / 11,
+    "seconds": 1.23456,
+    "max_difference": 2.1234e-4,
+    "result": "CONVERGED 64/64",
+}
+DEMO = {
+    "rows": [ROW, ROW | {"method": "sequential", "max_difference": 0.0, "speedup": None}],
+    "device": "cpu",
+    "commit": "abc",
+}
+TEXT = "before\n<!-- begin:demo -->\nold\n<!-- end:demo -->\nafter\n<!-- begin:figures -->\n<!-- end:figures -->\n"
+
+
+def test_tables(tmp_path):
+    (tmp_path / "demo.json").write_text(json.dumps(DEMO))
+    text = readme.render(TEXT, tmp_path)
+    assert "| solver | method | rounds | evaluations | speed-up in rounds | seconds | max difference | result |" in text
+    assert "| DDIM-50 | Picard | 11 | 412 | 4.5x | 1.23 | 2.1e-04 | CONVERGED 64/64 |" in text
+    assert "| DDIM-50 | sequential | 11 | 412 |  | 1.23 | 0 |" in text
+    assert "old" not in text and text.startswith("before\n") and "\nafter\n" in text
+    assert readme.render(text, tmp_path) == text
+
+
+def test_figures_table(tmp_path):
+    figures.record("overhead.cpu", 1.04321, command="make bench", results=tmp_path)
+    text = readme.render(TEXT, tmp_path)
+    assert "| `overhead.cpu` | 1.04 |" in text
+    assert "\nold\n" in text, "a block without results must stay"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- begin:nothing -->\n<!-- end:nothing -->", "no renderer"),
+        ("<!-- begin:demo -->\n", "no partner"),
+        ("<!-- end:demo -->\n", "no partner"),
+        ("<!-- begin:demo -->\n<!-- end:figures -->", "no partner"),
+    ],
+)
+def test_bad_markers(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        readme.render(text, tmp_path)
+
+
+def test_check_finds_a_stale_table_and_writes_nothing(tmp_path):
+    (tmp_path / "demo.json").write_text(json.dumps(DEMO))
+    file = tmp_path / "README.md"
+    file.write_text(TEXT)
+    with pytest.raises(SystemExit, match=r"README\.md is stale"):
+        readme.main(check=True, readme=file, results=tmp_path)
+    assert file.read_text() == TEXT
+    readme.main(readme=file, results=tmp_path)
+    readme.main(check=True, readme=file, results=tmp_path)
+    assert "| DDIM-50 |" in file.read_text()
+
+
+def test_the_repository_readme_is_current():
+    text = (figures.ROOT / "README.md").read_text()
+    assert readme.render(text) == text, "run python -m experiments.readme"
+    assert all(f"<!-- begin:{name} -->" in text for name in readme.RENDERERS)
