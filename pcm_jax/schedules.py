@@ -88,6 +88,12 @@ class VP:
         return len(self.alphas_cumprod)
 
     @property
+    def _log_ratio(self) -> np.ndarray:
+        """ln(sigma / alpha) `[N]`."""
+        table = np.asarray(self.alphas_cumprod, np.float64)
+        return 0.5 * (np.log1p(-table) - np.log(table))
+
+    @property
     def sigma_data(self) -> float:
         return 1.0
 
@@ -97,23 +103,20 @@ class VP:
         return float(np.sqrt(last)), float(np.sqrt(1.0 - last))
 
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
-        """Table look-up at training index t; between two indices sigma / alpha is interpolated linearly."""
+        """Table look-up at training index t; between two indices ln(sigma / alpha) is interpolated linearly."""
         table = np.asarray(self.alphas_cumprod, np.float64)
-        ratio = np.sqrt((1.0 - table) / table)
         if isinstance(t, jax.Array):
             whole = jnp.round(t).astype(jnp.int32)
             return jnp.asarray(np.sqrt(table))[whole], jnp.asarray(np.sqrt(1.0 - table))[whole]
-        between = np.interp(t, np.arange(len(table)), ratio)
-        return 1.0 / np.sqrt(1.0 + between**2), between / np.sqrt(1.0 + between**2)
+        ratio = np.exp(np.interp(t, np.arange(len(table)), self._log_ratio))
+        return 1.0 / np.sqrt(1.0 + ratio**2), ratio / np.sqrt(1.0 + ratio**2)
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if spacing != "karras":
             return _timesteps(self.num_train_steps, num_steps, spacing, offset)
-        table = np.asarray(self.alphas_cumprod, np.float64)
-        log_ratio = 0.5 * np.log((1.0 - table) / table)
-        sigmas = _karras_sigmas(np.exp(log_ratio[-1]), np.exp(log_ratio[0]), num_steps)
-        ratio = np.exp(log_ratio)
-        return np.interp(sigmas, ratio, np.arange(len(table)))
+        log_ratio = self._log_ratio
+        sigmas = _karras_sigmas(float(np.exp(log_ratio[-1])), float(np.exp(log_ratio[0])), num_steps)
+        return np.interp(np.log(sigmas), log_ratio, np.arange(self.num_train_steps))
 
     def sample_times(self, key: Array, num: int) -> Array:
         return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     {"types"},
-    {"results"},
+    {"results", "trees"},
     {"schedules"},
     {"solvers"},
     {"parallel"},

@@ -18,9 +18,9 @@ class Batch(TypedDict):
 
 
 class BatchIterator(Protocol):
-    """What the trainer needs: batches, and a position that fits into JSON."""
+    """Batches, and a position in JSON."""
 
-    def __next__(self) -> Any: ...
+    def __next__(self) -> Batch: ...
 
     def get_state(self) -> dict[str, Any]: ...
 

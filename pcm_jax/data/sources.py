@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ def _prepared(name: str, directory: Path) -> Any:
         builder = DigitsBuilder(**options)
     else:
         builder = tfds.builder(name, **options)
+        # Found out here, not after the downloader's minutes of retries: TFDS decodes these archives with TensorFlow.
+        if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
+            raise ValueError(f"{name} is not in {directory}. {_remedy(name)}")
     try:
         builder.download_and_prepare()
     # Downloads, decoders and file systems fail with exceptions of many unrelated classes.

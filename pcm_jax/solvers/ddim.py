@@ -30,7 +30,8 @@ def ddim(
         num_steps: T, steps from noise to data.
         eta: 0 is deterministic (the probability-flow ODE's exponential Euler step), 1 is DDPM.
         prediction: what the network returns.
-        clip: bound on |x_0|, or a function of it, inside every step.
+        clip: bound on |x_0|, or a function of it, inside every step; eps follows from the clipped x_0 (diffusers'
+            `use_clipped_model_output=True`).
 
     Reference: arXiv 2010.02502, equation 12.
     """

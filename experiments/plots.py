@@ -1,0 +1,91 @@
+"""Pictures: grids of samples, and error and residual against rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SEQUENTIAL, PLAIN, ACCELERATED = "#555555", "#d1704a", "#2f6fb0"
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """One picture `[rows * H, columns * W]` in 0..1 of grey images `[N, H, W, 1]` in -1..1, one white pixel apart."""
+    images = np.clip((np.asarray(images, np.float64)[..., 0] + 1) / 2, 0, 1)
+    padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=1.0)
+    count, height, width = padded.shape
+    grid = padded.reshape(count // columns, columns, height, width).transpose(0, 2, 1, 3)
+    return grid.reshape(count // columns * height, columns * width)
+
+
+def image_grids(panels: Mapping[str, np.ndarray], path: Path, *, columns: int = 8, title: str = "") -> None:
+    """Panels of images side by side, each under its name."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.7), squeeze=False)
+    for axis, (name, images) in zip(axes[0], panels.items(), strict=True):
+        axis.imshow(tile(images, columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=10)
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def convergence(curves: Sequence[Mapping[str, Any]], path: Path, *, tol: float) -> None:
+    """Error against the sequential sample, and the residual that the sampler sees, after every round.
+
+    Args:
+        curves: {"solver", "method", "error", "residual"}, one entry a round.
+        path: the PNG.
+        tol: drawn as a line through the residuals.
+    """
+    names = list(dict.fromkeys(curve["solver"] for curve in curves))
+    figure, axes = plt.subplots(
+        2, len(names), figsize=(3.1 * len(names), 5.2), sharex="col", sharey="row", squeeze=False
+    )
+    for column, name in enumerate(names):
+        for curve in (curve for curve in curves if curve["solver"] == name):
+            style = {"marker": "o", "markersize": 2.5, "linewidth": 1.2, "label": curve["method"]}
+            style["color"] = ACCELERATED if "secant" in curve["method"] else PLAIN
+            for axis, key in zip(axes[:, column], ("error", "residual"), strict=True):
+                axis.semilogy(range(1, len(curve[key]) + 1), curve[key], **style)
+        axes[0, column].set_title(name, fontsize=10)
+        axes[1, column].axhline(tol, color=SEQUENTIAL, linewidth=0.8, linestyle="--")
+        axes[1, column].set_xlabel("rounds")
+        for axis in axes[:, column]:
+            axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("RMS error against\nthe sequential sample")
+    axes[1, 0].set_ylabel("largest residual\n(dashed: tolerance)")
+    axes[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def sweep(rows: Sequence[Mapping[str, Any]], path: Path, *, tol: float = 1e-2) -> None:
+    """Rounds over the sequential steps at one tolerance: solvers along x, a bar for each slope and window."""
+    rows = [row for row in rows if row["tol"] == tol and row["slope"] in ("identity", "secant")]
+    names = list(dict.fromkeys(row["solver"] for row in rows))
+    windows = list(dict.fromkeys(row["window"] for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(2.0 * len(names), 3.2), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        for offset, (slope, color) in enumerate((("identity", PLAIN), ("secant", ACCELERATED))):
+            for place, window in enumerate(windows):
+                found = [r for r in rows if (r["solver"], r["window"], r["slope"]) == (name, window, slope)]
+                height = found[0]["rounds"] / found[0]["steps"] if found else 0.0
+                axis.bar(place + 0.4 * offset, height, 0.38, color=color, label=slope if not place else None)
+        axis.set_xticks(np.arange(len(windows)) + 0.2, [str(window or "all") for window in windows])
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("window")
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel(f"rounds / steps, tol {tol:g}")
+    axes[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

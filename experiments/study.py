@@ -1,0 +1,96 @@
+"""What the demo and the benchmark share: a solver, a method, and the row of numbers that one run gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+import pcm_jax as pcm
+from pcm_jax.metrics import max_difference, rms_error, time_call
+from pcm_jax.pretrained import Pretrained
+from pcm_jax.sampling.linearization import Linearization
+from pcm_jax.solvers import Solver
+
+SLOPES: dict[str, Linearization] = {
+    "identity": pcm.linearization.identity(),
+    "zero": pcm.linearization.zero(),
+    "held_noise": pcm.linearization.held_noise(),
+    "held_data": pcm.linearization.held_data(),
+    "secant": pcm.linearization.secant(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A model, a solver and a batch: all that the methods under comparison have in common."""
+
+    model: Pretrained
+    solver: Solver
+    noise: jax.Array
+    labels: jax.Array
+    key: jax.Array
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        key = self.key if self.solver.stochastic else None
+        return {"solver": self.solver, "cond": self.labels, "key": key}
+
+    def sequential(self) -> Callable[[], pcm.SampleOutput]:
+        return lambda: pcm.sample_sequential(self.model.model_fn, self.model.params, self.noise, **self.arguments)
+
+    def picard(self, **options: Any) -> Callable[[], pcm.SampleOutput]:
+        return lambda: pcm.sample_picard(
+            self.model.model_fn, self.model.params, self.noise, **self.arguments, **options
+        )
+
+
+def problem(model: Pretrained, solver: Solver, *, batch: int, seed: int) -> Problem:
+    """Noise and labels drawn from the seed; labels run through the classes."""
+    noise, step_noise = jax.random.split(jax.random.key(seed))
+    labels = np.arange(batch) % max(model.num_classes, 1)
+    return Problem(
+        model, solver, jax.random.normal(noise, (batch, *model.sample_shape)), jax.numpy.asarray(labels), step_noise
+    )
+
+
+def solvers(model: Pretrained) -> dict[str, Solver]:
+    """The four samplers of the demo, for the model's schedule, prediction and clip."""
+    options: dict[str, Any] = {"prediction": model.prediction, "clip": model.clip}
+    return {
+        "DDIM-50": pcm.solvers.ddim(model.schedule, 50, **options),
+        "DDIM-100": pcm.solvers.ddim(model.schedule, 100, **options),
+        "DDPM-100": pcm.solvers.ddpm(model.schedule, 100, **options),
+        "DPM-Solver++-20": pcm.solvers.dpm_solver_pp(model.schedule, 20, **options),
+    }
+
+
+def row(out: pcm.SampleOutput, reference: np.ndarray, seconds: float | None = None) -> dict[str, Any]:
+    """Counts, distance from the sequential sample and outcome of one run."""
+    results = sorted({pcm.ResultCode(int(code)).name for code in np.asarray(out.result)})
+    return {
+        "rounds": int(out.stats.rounds.max()),
+        "rounds_mean": float(np.mean(out.stats.rounds)),
+        "evaluations": int(out.stats.evaluations.sum()),
+        "padded_evaluations": int(out.stats.padded_evaluations),
+        "max_difference": max_difference(out.sample, reference),
+        "rms_error": rms_error(out.sample, reference),
+        "residual": float(np.max(out.residual)),
+        "result": " + ".join(results),
+        "seconds": seconds,
+    }
+
+
+def timed(call: Callable[[], pcm.SampleOutput], repeats: int = 1) -> tuple[pcm.SampleOutput, float]:
+    """The output, and the median seconds of calls after the one that compiled."""
+    out = call()
+    return out, time_call(call, repeats=repeats, warmup=0).median
+
+
+def error_curve(out: pcm.SampleOutput, reference: np.ndarray, rounds: int) -> list[float]:
+    """RMS error after rounds 1 .. `rounds` of a run with return_rounds=True."""
+    assert out.iterates is not None
+    return [rms_error(sample, reference) for sample in np.asarray(out.iterates[:rounds])]

@@ -1,0 +1,32 @@
+"""Distance of a parallel sample from the sequential one with the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pcm_jax.types import ArrayLike
+
+
+def rms_error(sample: ArrayLike, reference: ArrayLike) -> float:
+    """sqrt(mean((sample - reference)^2)) over samples and dimensions, in units of the data."""
+    difference = np.asarray(sample, np.float64) - np.asarray(reference, np.float64)
+    return float(np.sqrt(np.mean(difference**2)))
+
+
+def max_difference(sample: ArrayLike, reference: ArrayLike) -> float:
+    """max |sample - reference|, in units of the data."""
+    return float(np.max(np.abs(np.asarray(sample, np.float64) - np.asarray(reference, np.float64))))
+
+
+def rounds_to(errors: Sequence[float], threshold: float) -> int | None:
+    """The first round from which on the error stays at or under `threshold`; None if it never does.
+
+    Args:
+        errors: after rounds 1, 2, ..
+        threshold: in the errors' units.
+    """
+    above = [index for index, error in enumerate(errors, start=1) if not error <= threshold]
+    first = above[-1] + 1 if above else 1
+    return first if first <= len(errors) else None

@@ -1,0 +1,84 @@
+"""Parameters as safetensors files, checked key by key against the tree that expects them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pcm_jax.trees import first_mismatch, flatten, unflatten
+from pcm_jax.types import Params
+
+
+def save_params(path: str | Path, params: Params, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write `params` under the keys "a/b/c", and `metadata` as JSON in the file's header.
+
+    The file is replaced in one step: an interrupted save leaves the old one.
+    """
+    path = Path(path)
+    arrays = {name: np.ascontiguousarray(jax.device_get(leaf)) for name, leaf in flatten(params).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    save_file(arrays, scratch, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)})
+    scratch.replace(path)
+
+
+def load_params(path: str | Path, like: Params) -> Params:
+    """The parameters in `path`, as a tree of `like`'s structure.
+
+    Args:
+        path: a safetensors file. Nothing is ever unpickled.
+        like: arrays or `jax.ShapeDtypeStruct`s, for example from `jax.eval_shape(model_fn.init, ...)`.
+
+    Raises:
+        ValueError: no such file, no safetensors file, a truncated one, or one whose keys, shapes and dtypes are not
+            exactly those of `like`; names the first that differs.
+    """
+    stored = _read(Path(path))
+    expected = flatten(like)
+    problem = first_mismatch(expected, stored)
+    if problem:
+        raise ValueError(
+            f"{path} does not hold this network's parameters: {problem}. Build the network with the configuration that "
+            "the file was saved with, or take the file that belongs to it"
+        )
+    return unflatten({name: jnp.asarray(leaf) for name, leaf in stored.items()}, like)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `save_params` wrote; empty for a file of another program."""
+    with _opened(Path(path)) as file:
+        header = file.metadata() or {}
+    return dict(json.loads(header.get("metadata", "{}")))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with _opened(path) as file:
+        try:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, TypeError) as error:
+            raise _foreign(path, error) from error
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"there is no weights file at {path}; check the path, or make it with the training command")
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise _foreign(path, error) from error
+
+
+def _foreign(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is truncated or not a safetensors file ({error}). Copy it again and compare its size "
+        f"({path.stat().st_size} bytes here); convert a PyTorch or pickle checkpoint with safetensors.torch.save_file "
+        "where you trust it, it is never unpickled here"
+    )

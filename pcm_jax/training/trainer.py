@@ -1,0 +1,153 @@
+"""The training loop: batches in, checkpoints and metrics out, resumable at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from pcm_jax.checkpoint import Checkpoints
+from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
+from pcm_jax.types import Array, Params
+
+Evaluate = Callable[[TrainState], Mapping[str, Any]]
+
+
+class Batches(Protocol):
+    """Batches, and a position that fits into JSON, such as `pcm_jax.data.batch_iterator` gives."""
+
+    def __next__(self) -> Any: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Lengths and intervals of a run, in steps.
+
+    directory: receives checkpoints/<step>/ and metrics.jsonl; None keeps nothing.
+    stop_at: end this process early, as an interruption would; the schedule still runs to `num_steps`.
+    """
+
+    num_steps: int
+    optimizer: OptimizerConfig = OptimizerConfig()  # noqa: RUF009 - frozen
+    directory: str | None = None
+    checkpoint_every: int = 1000
+    log_every: int = 100
+    evaluate_every: int = 1000
+    stop_at: int | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "checkpoint_every", "log_every", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def train(
+    config: TrainConfig,
+    loss: Loss,
+    params: Params,
+    batches: Batches,
+    key: Array,
+    *,
+    evaluate: Evaluate | None = None,
+    resume: bool = True,
+) -> TrainState:
+    """Minimise `loss` and return the last state; use its `ema` for sampling.
+
+    A run that was killed, and is started again with the same arguments, goes on from its last whole checkpoint and
+    ends with the same parameters bit for bit (same device, same library versions).
+
+    Args:
+        loss: loss(params, batch, key) -> (scalar, metrics), pure.
+        params: where to start when there is no checkpoint, and the architecture that a checkpoint must have.
+        batches: iterator whose position is saved with the state.
+        key: root of all randomness of the steps.
+        evaluate: called with the state every `evaluate_every` steps and after the last; its numbers are logged.
+        resume: False refuses to run in a directory that has checkpoints.
+
+    Raises:
+        ValueError: the directory's checkpoints are of another architecture, damaged, or not wanted.
+    """
+    optimizer = config.optimizer.build(config.num_steps)
+    state = init_state(params, optimizer, key)
+    checkpoints = Checkpoints(Path(config.directory) / "checkpoints") if config.directory else None
+    if checkpoints and checkpoints.latest() is not None:
+        if not resume:
+            raise ValueError(f"{config.directory} already has checkpoints; resume, or choose an empty directory")
+        state, position = checkpoints.restore(state)
+        batches.set_state(position)
+    start = int(state.step)
+    metrics_log = _Metrics(config.directory, start)
+    step_fn = make_step(loss, optimizer, config.optimizer.ema_decay)
+    last = min(config.num_steps, config.stop_at or config.num_steps)
+    with _bar(last, start, config.progress) as bar:
+        for step in range(start + 1, last + 1):
+            state, metrics = step_fn(state, next(batches))
+            if step % config.log_every == 0 or step == last:
+                numbers = metrics_log.write(step, metrics)
+                bar.set_postfix(loss=f"{numbers['loss']:.4f}")
+            if evaluate and (step % config.evaluate_every == 0 or step == config.num_steps):
+                metrics_log.write(step, evaluate(state))
+            if checkpoints and (step % config.checkpoint_every == 0 or step == last):
+                checkpoints.save(step, state, batches.get_state())
+            bar.update()
+    return state
+
+
+class _Silent(contextlib.AbstractContextManager["_Silent"]):
+    """Stands in for tqdm, which the library does not insist on."""
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def update(self) -> None: ...
+
+    def set_postfix(self, **numbers: str) -> None: ...
+
+
+def _bar(total: int, start: int, wanted: bool) -> Any:
+    if wanted and importlib.util.find_spec("tqdm"):
+        from tqdm import tqdm
+
+        return tqdm(total=total, initial=min(start, total), unit="step", mininterval=2.0)
+    return _Silent()
+
+
+class _Metrics:
+    """Appends {"step", "seconds", numbers} lines; a resumed run first drops what came after its checkpoint."""
+
+    def __init__(self, directory: str | None, start: int) -> None:
+        self._path = Path(directory) / "metrics.jsonl" if directory else None
+        self._started = time.perf_counter()
+        if self._path is None:
+            return
+        kept = [line for line in read_metrics(self._path) if line["step"] <= start]
+        self._started -= kept[-1]["seconds"] if kept else 0.0
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
+        numbers = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        if self._path is not None:
+            line = {"step": step, "seconds": round(time.perf_counter() - self._started, 3), **numbers}
+            with self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        return numbers
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line that a killed run left half written is dropped."""
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]

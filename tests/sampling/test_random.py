@@ -1,0 +1,76 @@
+"""Random solvers, schedules, windows, tolerances, batch shapes and dtypes: Picard stays the sequential sampler."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pcm_jax as pcm
+
+SCHEDULES = {
+    "linear": pcm.schedules.linear_vp(),
+    "scaled": pcm.schedules.scaled_linear_vp(),
+    "cosine": pcm.schedules.cosine_vp(),
+    "flow": pcm.schedules.rectified_flow(shift=2.0),
+    "edm": pcm.schedules.edm(sigma_max=20.0),
+}
+SLOPES = ("identity", "zero", "held_noise", "held_data", "secant")
+
+
+@st.composite
+def solvers(draw):
+    kind = draw(st.sampled_from(sorted(SCHEDULES)))
+    names = ["ddim", "ddpm", "dpm_solver_pp", "heun"] + (["euler"] if kind in ("flow", "edm") else [])
+    name = draw(st.sampled_from(names))
+    options = {"prediction": draw(st.sampled_from(["data", "v", "velocity"]))}
+    options["clip"] = draw(st.sampled_from([None, 1.0, 3.0]))
+    if name == "ddim":
+        options["eta"] = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    if kind not in ("flow", "edm"):
+        options["spacing"] = draw(st.sampled_from(["leading", "trailing", "linspace"]))
+    return pcm.solvers.by_name(name, SCHEDULES[kind], draw(st.integers(1, 9)), **options)
+
+
+def network(params, x, t, cond):
+    """Contracting, so that no random composition of it is chaotic; any sample shape."""
+    time = t.reshape((-1,) + (1,) * (x.ndim - 1)).astype(x.dtype)
+    return (0.8 * jnp.tanh(params * x + 0.001 * time)).astype(x.dtype)
+
+
+@settings(max_examples=25)
+@given(data=st.data(), solver=solvers(), shape=st.sampled_from([(1, 3), (3, 2), (2, 4, 4, 1), (5, 7)]))
+def test_picard_is_sequential(data, solver, shape):
+    steps = len(solver)
+    window = data.draw(st.one_of(st.none(), st.integers(1, steps)), label="window")
+    dtype = data.draw(st.sampled_from([jnp.float32, jnp.float32, jnp.bfloat16]), label="dtype")
+    slope = getattr(pcm.linearization, data.draw(st.sampled_from(SLOPES), label="slope"))()
+    tol = data.draw(st.sampled_from([0.0, 1e-6, 1e-3, 1e-1]), label="tol")
+    key = jax.random.key(data.draw(st.integers(0, 2**31 - 1), label="seed"))
+    noise = jax.random.normal(key, shape).astype(dtype)
+    params = jnp.asarray(0.5, dtype)
+    ref = pcm.sample_sequential(network, params, noise, solver, key=key)
+    out = pcm.sample_picard(network, params, noise, solver, key=key, window=window, linearization=slope, tol=tol)
+    assert bool(jnp.all(out.converged)), out.result
+    assert np.all(np.asarray(out.stats.rounds) <= steps)
+    assert float(jnp.max(out.residual)) <= np.float32(tol)
+    size = max(1.0, float(jnp.max(jnp.abs(ref.sample))))
+    # What a tolerance leaves, in noise units (residual.py), grows along the trajectory by the network's slope.
+    left = tol * float(np.sqrt(np.max(solver.variance))) * steps
+    round_off = 1e-5 if dtype == jnp.float32 else 3e-2
+    assert float(jnp.max(jnp.abs(out.sample - ref.sample))) <= round_off * size + 20 * left
+
+
+@settings(max_examples=8)
+@given(solver=solvers(), seed=st.integers(0, 2**31 - 1))
+def test_float64(solver, seed):
+    with jax.enable_x64(True):
+        key = jax.random.key(seed)
+        noise = jax.random.normal(key, (2, 3), jnp.float64)
+        args = (network, jnp.float64(0.5), noise, solver)
+        ref = pcm.sample_sequential(*args, key=key)
+        out = pcm.sample_picard(*args, key=key, tol=0.0)
+        assert out.sample.dtype == jnp.float64
+        np.testing.assert_allclose(
+            out.sample, ref.sample, rtol=0, atol=1e-11 * max(1.0, float(jnp.max(jnp.abs(ref.sample))))
+        )
