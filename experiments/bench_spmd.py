@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
@@ -60,12 +59,9 @@ def run(seed: int, quick: bool, console: Console) -> None:
     table = Table(
         "executor", "devices", "flops / device", "x devices / single", "collective bytes / round", "max difference"
     )
-    executors = {
-        "pmap": functools.partial(pcm.parallel.pmap, count),
-        "shard_map": functools.partial(pcm.parallel.shard_map, count),
-    }
-    for name, make in executors.items():
-        program = compiled(case, make())
+    executors: dict[str, Executor] = {"pmap": pcm.parallel.pmap(count), "shard_map": pcm.parallel.shard_map(count)}
+    for name, executor in executors.items():
+        program = compiled(case, executor)
         out = program(model.params, case.noise)
         flops = program.cost_analysis()["flops"]
         row = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -32,11 +33,11 @@ class FlowView:
     """
 
     model_fn: ModelFn
-    schedule: pcm.schedules.VP
+    alphas_cumprod: tuple[float, ...]
 
     def __call__(self, params: Params, x: Array, t: Array, cond: Cond) -> Array:
         flow = t / 1000.0
-        table = np.sqrt(1.0 / np.asarray(self.schedule.alphas_cumprod) - 1.0)
+        table = np.sqrt(1.0 / np.asarray(self.alphas_cumprod) - 1.0)
         ratio = flow / (1.0 - flow)
         time = jnp.interp(ratio, jnp.asarray(table), jnp.arange(len(table), dtype=x.dtype))
         alpha = 1.0 / jnp.sqrt(1.0 + ratio**2)
@@ -54,25 +55,26 @@ def cases(model: Pretrained, seed: int) -> dict[str, study.Problem]:
         "Heun-20": pcm.solvers.heun(model.schedule, 20, **options),
     }
     made = {name: study.problem(model, solver, batch=BATCH, seed=seed) for name, solver in table.items()}
+    assert isinstance(model.schedule, pcm.schedules.VP)
     # The flow's times end where the VP model's training did: sigma / (alpha + sigma) of its noisiest step.
-    alpha, sigma = model.schedule.marginals(np.array([999.0]))
+    alpha, sigma = map(np.asarray, model.schedule.marginals(np.array([999.0])))
     times = list(1000.0 * np.linspace(float(sigma[0] / (alpha[0] + sigma[0])), 0.0, 51)[:-1])
-    view = dataclasses.replace(model, model_fn=FlowView(model.model_fn, model.schedule))
+    view = dataclasses.replace(model, model_fn=FlowView(model.model_fn, model.schedule.alphas_cumprod))
     euler = pcm.solvers.euler(pcm.schedules.rectified_flow(), 50, clip=model.clip, spacing=times)
     return made | {"Euler-50": study.problem(view, euler, batch=BATCH, seed=seed)}
 
 
 def sweep(case: study.Problem, name: str, windows: tuple[int | None, ...], on_gpu: bool) -> list[dict[str, Any]]:
     """All slopes, windows and tolerances for one solver."""
-    reference = np.asarray(case.sequential()().sample)
-    sequential = time_call(case.sequential()).median if on_gpu else None
+    reference = np.asarray(case.sequential().sample)
+    sequential = time_call(case.sequential).median if on_gpu else None
     rows = []
     for slope, linearization in study.SLOPES.items():
         for window in windows:
             if window is not None and window >= len(case.solver):
                 continue
             for tol in TOLERANCES:
-                call = case.picard(window=window, tol=tol, linearization=linearization)
+                call = functools.partial(case.picard, window=window, tol=tol, linearization=linearization)
                 out = call()
                 seconds = time_call(call, repeats=3).median if on_gpu else None
                 row = study.row(out, reference, seconds)

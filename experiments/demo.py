@@ -43,7 +43,9 @@ class Config:
 def run(config: Config, console: Console) -> dict[str, Any]:
     """All solvers with all methods: rows of the table, curves, and the images of the first solver."""
     model = pcm.pretrained.load("digits")
-    rows, curves, panels = [], [], {}
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    panels: dict[str, np.ndarray] = {}
     solvers = study.solvers(model)
     bar = Progress(
         TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
@@ -53,15 +55,16 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         for name, solver in solvers.items():
             case = study.problem(model, solver, batch=config.images, seed=config.seed)
             bar.update(task, description=f"{name}, sequential")
-            out, seconds = study.timed(case.sequential())
+            out, seconds = study.timed(study.Problem.sequential, case)
             reference = np.asarray(out.sample)
-            panels.setdefault(f"{name}, sequential\n{len(solver)} steps", reference)
+            if not panels:
+                panels[f"{name}, sequential\n{len(solver)} steps"] = reference
             rows.append({"solver": name, "method": "sequential", "speedup": 1.0} | study.row(out, reference, seconds))
             bar.advance(task)
             for method, slope in METHODS.items():
                 bar.update(task, description=f"{name}, {method}")
                 options = {"tol": config.tol, "linearization": study.SLOPES[slope], "return_rounds": True}
-                out, seconds = study.timed(case.picard(**options))
+                out, seconds = study.timed(study.Problem.picard, case, **options)
                 line = study.row(out, reference, seconds)
                 rounds = line["rounds"]
                 if len(panels) <= len(METHODS):
@@ -79,7 +82,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:
     """The table."""
-    table = Table(title="64 digits, the same noise for every method" if rows else None)
+    table = Table(title="The same noise for every method")
     for title in (
         "solver",
         "method",
@@ -127,15 +130,16 @@ def write(config: Config, outcome: dict[str, Any], seconds: float) -> None:
 def main(config: Config) -> None:
     """Run, show, write."""
     console = Console()
+    console.width = max(console.width, 112)  # the table is one line a row in files and narrow windows too
     outcome = run(config, console)
     show(outcome["rows"], console)
     seconds = time.perf_counter() - STARTED
     write(config, outcome, seconds)
     console.print(
         f"Pictures and numbers: {RESULTS.name}/demo_samples.png, demo_convergence.png, demo.json ({seconds:.0f} s)\n"
-        f"Device: {jax.devices()[0].device_kind}. A round is one batched call on all rows of the window. Its seconds "
-        "pay on accelerators\nand on many devices, where a batch costs about as much as one row; on a few CPU cores every row "
-        "costs its own\ntime, and the rounds show what a larger machine would gain."
+        f"Device: {jax.devices()[0].device_kind}. A round is one batched call on all rows of the window. Its seconds\n"
+        "pay on accelerators and on many devices, where a batch costs about as much as one row; on a few CPU cores\n"
+        "every row costs its own time, and the rounds show what a larger machine would gain."
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 SEQUENTIAL, PLAIN, ACCELERATED = "#555555", "#d1704a", "#2f6fb0"
 
@@ -26,7 +27,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 def image_grids(panels: Mapping[str, np.ndarray], path: Path, *, columns: int = 8, title: str = "") -> None:
     """Panels of images side by side, each under its name."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.7), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 4.1), squeeze=False)
     for axis, (name, images) in zip(axes[0], panels.items(), strict=True):
         axis.imshow(tile(images, columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, fontsize=10)
@@ -58,6 +59,7 @@ def convergence(curves: Sequence[Mapping[str, Any]], path: Path, *, tol: float) 
         axes[0, column].set_title(name, fontsize=10)
         axes[1, column].axhline(tol, color=SEQUENTIAL, linewidth=0.8, linestyle="--")
         axes[1, column].set_xlabel("rounds")
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         for axis in axes[:, column]:
             axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("RMS error against\nthe sequential sample")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 import pcm_jax as pcm
-from pcm_jax.metrics import max_difference, rms_error, time_call
+from pcm_jax.metrics import max_difference, rms_error
 from pcm_jax.pretrained import Pretrained
 from pcm_jax.sampling.linearization import Linearization
 from pcm_jax.solvers import Solver
@@ -39,13 +40,11 @@ class Problem:
         key = self.key if self.solver.stochastic else None
         return {"solver": self.solver, "cond": self.labels, "key": key}
 
-    def sequential(self) -> Callable[[], pcm.SampleOutput]:
-        return lambda: pcm.sample_sequential(self.model.model_fn, self.model.params, self.noise, **self.arguments)
+    def sequential(self) -> pcm.SampleOutput:
+        return pcm.sample_sequential(self.model.model_fn, self.model.params, self.noise, **self.arguments)
 
-    def picard(self, **options: Any) -> Callable[[], pcm.SampleOutput]:
-        return lambda: pcm.sample_picard(
-            self.model.model_fn, self.model.params, self.noise, **self.arguments, **options
-        )
+    def picard(self, **options: Any) -> pcm.SampleOutput:
+        return pcm.sample_picard(self.model.model_fn, self.model.params, self.noise, **self.arguments, **options)
 
 
 def problem(model: Pretrained, solver: Solver, *, batch: int, seed: int) -> Problem:
@@ -84,10 +83,20 @@ def row(out: pcm.SampleOutput, reference: np.ndarray, seconds: float | None = No
     }
 
 
-def timed(call: Callable[[], pcm.SampleOutput], repeats: int = 1) -> tuple[pcm.SampleOutput, float]:
-    """The output, and the median seconds of calls after the one that compiled."""
-    out = call()
-    return out, time_call(call, repeats=repeats, warmup=0).median
+def timed(sample: Callable[..., pcm.SampleOutput], case: Problem, **options: Any) -> tuple[pcm.SampleOutput, float]:
+    """`sample(case, **options)` and the seconds of one call, compiled before: `timed(Problem.picard, case, tol=..)`.
+
+    Noise and parameters are arguments of the program, so nothing of the sampler is computed at compile time.
+    """
+
+    def call(params: Any, noise: jax.Array, key: jax.Array) -> pcm.SampleOutput:
+        model = dataclasses.replace(case.model, params=params)
+        return sample(dataclasses.replace(case, model=model, noise=noise, key=key), **options)
+
+    program = jax.jit(call).lower(case.model.params, case.noise, case.key).compile()
+    start = time.perf_counter()
+    out = jax.block_until_ready(program(case.model.params, case.noise, case.key))
+    return out, time.perf_counter() - start
 
 
 def error_curve(out: pcm.SampleOutput, reference: np.ndarray, rounds: int) -> list[float]:

@@ -1,21 +1,44 @@
 """Exact parallel sampling of diffusion models in JAX."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from pcm_jax import parallel, schedules, solvers
 from pcm_jax.results import ResultCode, SampleOutput, Stats
 from pcm_jax.sampling import linearization, sample_picard, sample_sequential
 from pcm_jax.sampling import residual as norms
 
+if TYPE_CHECKING:
+    from pcm_jax import checkpoint, data, guidance, metrics, networks, pretrained, training
+
 __version__ = "0.1.0"
+
+_ON_FIRST_USE = ("checkpoint", "data", "guidance", "metrics", "networks", "pretrained", "training")
 
 __all__ = [
     "ResultCode",
     "SampleOutput",
     "Stats",
+    "checkpoint",
+    "data",
+    "guidance",
     "linearization",
+    "metrics",
+    "networks",
     "norms",
     "parallel",
+    "pretrained",
     "sample_picard",
     "sample_sequential",
     "schedules",
     "solvers",
+    "training",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Rooms that need Flax, Orbax or the data libraries are imported on first use: the samplers need none of them."""
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"pcm_jax.{name}")
+    raise AttributeError(f"module 'pcm_jax' has no attribute {name!r}")
