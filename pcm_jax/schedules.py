@@ -55,7 +55,8 @@ def _timesteps(num_train: int, num_steps: int, spacing: Spacing | Sequence[float
     if spacing == "leading":
         times = (np.arange(num_steps)[::-1] * (num_train // num_steps) + offset).astype(np.float64)
     elif spacing == "trailing":
-        times = (np.round(num_train - np.arange(num_steps) * (num_train / num_steps)) - 1).astype(np.float64)
+        # Steps added up, as diffusers does, and not multiplied out: ties round to the same side.
+        times = (np.round(np.arange(num_train, 0, -num_train / num_steps)) - 1)[:num_steps]
     elif spacing == "linspace":
         times = np.round(np.linspace(0, num_train - 1, num_steps))[::-1].astype(np.float64)
     else:
@@ -104,12 +105,9 @@ class VP:
 
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """Table look-up at training index t; between two indices ln(sigma / alpha) is interpolated linearly."""
-        table = np.asarray(self.alphas_cumprod, np.float64)
-        if isinstance(t, jax.Array):
-            whole = jnp.round(t).astype(jnp.int32)
-            return jnp.asarray(np.sqrt(table))[whole], jnp.asarray(np.sqrt(1.0 - table))[whole]
-        ratio = np.exp(np.interp(t, np.arange(len(table)), self._log_ratio))
-        return 1.0 / np.sqrt(1.0 + ratio**2), ratio / np.sqrt(1.0 + ratio**2)
+        xp = jnp if isinstance(t, jax.Array) else np
+        ratio = xp.exp(xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio)))
+        return 1.0 / xp.sqrt(1.0 + ratio**2), ratio / xp.sqrt(1.0 + ratio**2)
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if spacing != "karras":

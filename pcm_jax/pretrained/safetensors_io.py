@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import Params
@@ -26,7 +26,7 @@ def save_params(path: str | Path, params: Params, metadata: Mapping[str, Any] | 
     arrays = {name: np.ascontiguousarray(jax.device_get(leaf)) for name, leaf in flatten(params).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    save_file(arrays, scratch, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)})
+    scratch.write_bytes(save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)}))
     scratch.replace(path)
 
 
