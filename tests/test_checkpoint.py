@@ -11,7 +11,11 @@ from pcm_jax.trees import flatten
 
 def tree(seed=0, width=4):
     kernel = jax.random.normal(jax.random.key(seed), (3, width))
-    return {"net": {"kernel": kernel, "half": kernel.astype(jnp.bfloat16)}, "key": jax.random.key(7), "step": jnp.int32(3)}
+    return {
+        "net": {"kernel": kernel, "half": kernel.astype(jnp.bfloat16)},
+        "key": jax.random.key(7),
+        "step": jnp.int32(3),
+    }
 
 
 def equal(first, second):
@@ -72,6 +76,8 @@ def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+# Orbax leaves the reads that run beside a failing one to a closed event loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
 def test_damage_is_an_error_or_harmless_and_the_checkpoint_beside_it_is_untouched(copy, damage):
     damaged = 0
@@ -100,7 +106,7 @@ def test_a_checkpoint_that_was_being_written_does_not_count(copy):
 
 def test_nothing_there(tmp_path):
     assert Checkpoints(tmp_path / "no").latest() is None
-    with pytest.raises(ValueError, match="there is no checkpoint in .*no"):
+    with pytest.raises(ValueError, match=r"there is no checkpoint in .*no"):
         Checkpoints(tmp_path / "no").restore(tree())
     with pytest.raises(ValueError, match="there is no checkpoint of step 4"):
         Checkpoints(tmp_path).restore(tree(), step=4)

@@ -25,7 +25,7 @@ LAYERS = (
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
 CORE = {"types", "results", "schedules", "solvers", "parallel", "switching", "sampling"}
-CORE_MAY_IMPORT = {"jax", "numpy", "chex", "jaxtyping"} | sys.stdlib_module_names
+CORE_MAY_IMPORT = {"jax", "numpy"} | sys.stdlib_module_names
 
 HOME = {
     "flax": "networks",

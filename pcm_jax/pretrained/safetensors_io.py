@@ -23,7 +23,7 @@ def save_params(path: str | Path, params: Params, metadata: Mapping[str, Any] | 
     The file is replaced in one step: an interrupted save leaves the old one.
     """
     path = Path(path)
-    arrays = {name: np.ascontiguousarray(jax.device_get(leaf)) for name, leaf in flatten(params).items()}
+    arrays = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(params).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
     scratch.write_bytes(save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)}))

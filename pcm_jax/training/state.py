@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - frozen
     def build(self, num_steps: int) -> optax.GradientTransformation:
         """The optimiser of a run of `num_steps`."""
         rate = optax.warmup_cosine_decay_schedule(
@@ -57,10 +59,15 @@ class OptimizerConfig:
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
     """Step 0. Copies `params`: the step gives its buffers away, and the caller may still need theirs."""
+
+    def copy(tree: Params) -> Params:
+        # With its dtype spelled out a weakly typed leaf becomes a plain one, as the step returns it: one compilation.
+        return jax.tree.map(lambda leaf: jnp.array(leaf, dtype=leaf.dtype), tree)
+
     return TrainState(
-        params=jax.tree.map(jnp.copy, params),
-        ema=jax.tree.map(jnp.copy, params),
-        opt_state=optimizer.init(params),
+        params=copy(params),
+        ema=copy(params),
+        opt_state=copy(optimizer.init(copy(params))),
         step=jnp.int32(0),
         key=jnp.copy(key),
     )
@@ -72,10 +79,14 @@ def update_ema(ema: Params, params: Params, step: Array, decay: float) -> Params
     return jax.tree.map(lambda old, new: old + (rate * (new - old)).astype(old.dtype), ema, params)
 
 
+@functools.lru_cache(maxsize=8)
 def make_step(
     loss: Loss, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
-    """A compiled step(state, batch) -> (state, metrics). The state given in is donated: do not use it again."""
+    """A compiled step(state, batch) -> (state, metrics). The state given in is donated: do not use it again.
+
+    The same arguments give the same step, so that going on in one process does not compile again.
+    """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
@@ -89,6 +100,6 @@ def make_step(
             step=state.step + 1,
             key=state.key,
         )
-        return new, {"loss": value, "grad_norm": optax.global_norm(grads), **metrics}
+        return new, {"loss": value, "grad_norm": optax.tree.norm(grads), **metrics}
 
     return jax.jit(step, donate_argnums=0)

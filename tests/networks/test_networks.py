@@ -23,7 +23,7 @@ LABEL = np.asarray([0, 1, 2, 3], np.int32)
 
 @functools.cache
 def build(name, dtype=jnp.float32):
-    """(compiled model_fn, params, x): random parameters everywhere, so that inputs reach the zero-initialised output."""
+    """(compiled model_fn, params, x): random parameters everywhere, so inputs reach the zero-initialised output."""
     module, shape = NETWORKS[name]
     model_fn = linen(module.clone(dtype=dtype))
     random = np.random.default_rng(0)

@@ -97,7 +97,7 @@ def test_the_network_gets_exactly_the_sampled_times():
     (t,) = seen
     assert t.dtype == jnp.float32 and t.shape == (64,)
     np.testing.assert_array_equal(t, jnp.round(t))
-    assert 0 <= t.min() and t.max() <= 999
+    assert t.min() >= 0 and t.max() <= 999
 
 
 def test_bad_arguments_are_named():

@@ -1,0 +1,127 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from pcm_jax.data import data_directory, load_source
+from pcm_jax.data.sources import ImageSource
+
+
+def test_both_splits_together_are_exactly_the_digits_of_scikit_learn(data_dir, train_set):
+    test_set = load_source("digits", "test", data_dir)
+    images = np.concatenate([train_set.images, test_set.images])
+    labels = np.concatenate([train_set.labels, test_set.labels])
+    bunch = load_digits()
+
+    def rows(images, labels):
+        return sorted(
+            (*image.ravel().astype(int).tolist(), int(label)) for image, label in zip(images, labels, strict=True)
+        )
+
+    assert rows(images, labels) == rows(bunch.images, bunch.target)
+    assert (len(train_set), len(test_set)) == (1498, 299)
+    assert np.bincount(test_set.labels).min() >= 20
+    assert (train_set.images.dtype, train_set.labels.dtype) == (np.uint8, np.int32)
+    assert (train_set.num_classes, train_set.max_value) == (10, 16)
+
+
+@pytest.mark.fast
+def test_scaling_is_float32_in_minus_one_to_one_and_has_an_inverse():
+    values = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    source = ImageSource("all", values, np.zeros(256, np.int32), 1, 255)
+    scaled = source.scaled()
+    assert scaled.dtype == np.float32 and (scaled.min(), scaled.max()) == (-1, 1)
+    np.testing.assert_array_equal(source.pixels(scaled), values)
+    np.testing.assert_array_equal(source.pixels(3 * scaled)[[0, -1]], values[[0, -1]])
+
+
+def test_a_second_load_reads_what_the_first_prepared(data_dir, train_set, monkeypatch):
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: pytest.fail("prepared again"))
+    np.testing.assert_array_equal(load_source("digits", "train", data_dir).images, train_set.images)
+
+
+def test_tfds_slices_are_splits(data_dir, train_set):
+    np.testing.assert_array_equal(load_source("digits", "train[:10]", data_dir).images, train_set.images[:10])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_a_dataset_that_is_not_there_is_an_error_with_the_remedy_and_nothing_is_downloaded(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *a, **k: pytest.fail("a download"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=f"{name} is not in .*Remedy: .*tfds.builder\\('{name}'.*PCM_JAX_DATA"):
+        load_source(name, "train", tmp_path)
+
+
+def png(image):
+    """What `features.Image` takes where there is no TensorFlow to encode an array."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(image[..., 0]).save(file, format="PNG")
+    file.seek(0)
+    return file
+
+
+def test_a_prepared_dataset_of_that_name_is_read_by_the_same_path(tmp_path):
+    """As if mnist had been copied here: eight records of its features, in array_record files."""
+    builder = tfds.builder("mnist", data_dir=str(tmp_path), file_format="array_record")
+    images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
+    examples = [{"image": png(image), "label": index} for index, image in enumerate(images)]
+    builder._split_generators = lambda dl_manager: {"train": ((i, e) for i, e in enumerate(examples))}
+    builder.download_and_prepare()
+    source = load_source("mnist", "train", tmp_path)
+    order = np.argsort(source.labels)
+    np.testing.assert_array_equal(source.images[order], images)
+    assert (source.max_value, source.num_classes) == (255, 10)
+
+
+def test_a_failing_preparation_is_named(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(
+        ValueError, match=r"could not be prepared \(ConnectionError: no route to host\). Remedy: install"
+    ):
+        load_source("digits", "train", tmp_path)
+
+
+def test_unknown_names_and_splits_list_what_there_is(data_dir, train_set):
+    with pytest.raises(ValueError, match="choose one of digits, mnist, fashion_mnist, cifar10"):
+        load_source("imagenet")
+    with pytest.raises(ValueError, match="digits has no split 'validation'; it has test, train"):
+        load_source("digits", "validation", data_dir)
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("PCM_JAX_DATA", "/somewhere")
+    assert data_directory() == Path("/somewhere")
+    monkeypatch.delenv("PCM_JAX_DATA")
+    assert data_directory() == Path.home() / ".cache" / "pcm_jax"
+
+
+def test_tensorflow_is_never_asked_for(data_dir, train_set):
+    """A stand-in TensorFlow that notes its import: not installed is not the same as not used."""
+    script = f"""
+import importlib.machinery, sys, traceback
+class Trap:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tensorflow":
+            return importlib.machinery.ModuleSpec(name, self)
+    def create_module(self, spec):
+        traceback.print_stack()
+        raise SystemExit("tensorflow was imported")
+    def exec_module(self, module): pass
+sys.meta_path.insert(0, Trap())
+from pcm_jax import data
+source = data.load_source("digits", "test", {str(data_dir)!r})
+batch = next(data.batch_iterator(source, 16, seed=0))
+assert batch["x"].shape == (16, 8, 8, 1) and "tensorflow" not in sys.modules
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
