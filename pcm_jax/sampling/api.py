@@ -77,7 +77,8 @@ def sample_picard(
     """The same sample as `sample_sequential`, in rounds that evaluate `window` steps in one batched network call.
 
     Args:
-        model_fn, params, noise, solver, cond, key, step_noise: as for `sample_sequential`.
+        model_fn, params, noise, solver, cond, key, step_noise: as for `sample_sequential`. What is differentiated
+            comes in through params, noise, cond or step_noise, not through a closure of model_fn.
         window: W, steps evaluated at once, 1..T. None is all T.
         tol: a state is accepted once every state that it was computed from changed by at most `tol` in the last round,
             measured by `norm`. 0 waits until nothing changes.
@@ -109,7 +110,12 @@ def sample_picard(
     guess = None if init is None else jnp.asarray(init, state.dtype)
     config = LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory, return_rounds)
     call = _Call(model_fn, noise.dtype, config, executor)
-    out = _picard(call, params, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+    try:
+        out = _picard(call, params, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+    except jax.errors.UnexpectedTracerError as error:
+        raise ValueError(
+            "model_fn closes over values that are being differentiated; pass them in params or cond"
+        ) from error
     if throw:
         if isinstance(out.result, jax.core.Tracer):
             raise ValueError(

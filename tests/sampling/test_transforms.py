@@ -156,3 +156,12 @@ def test_gradient_inside_jit_and_vmap():
     one = grad(NOISE)
     np.testing.assert_allclose(jax.jit(grad)(NOISE), one, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(jax.vmap(grad)(jnp.stack([NOISE, NOISE]))[1], one, rtol=1e-4, atol=1e-4)
+
+
+def test_a_closure_over_what_is_differentiated_names_the_remedy():
+    def loss(params):
+        closed = lambda _, x, t, cond: problems.mlp(params, x, t, cond)  # noqa: E731
+        return jnp.sum(pcm.sample_picard(closed, None, NOISE, SOLVER).sample)
+
+    with pytest.raises(ValueError, match="pass them in params or cond"):
+        jax.grad(loss)(PARAMS)
