@@ -3,8 +3,8 @@
     make demo            # or: python -m experiments.demo --help
 
 Samples with the shipped digits model sequentially, with Picard and with Picard + secant, for four samplers, and writes
-experiments/results/demo.json, demo_samples.png and demo_convergence.png. On 2 CPU cores it takes about a minute and
-parallel rounds do not pay in seconds there; on a GPU (make demo PYTHON=python3 VENV=) they do.
+experiments/results/demo.json, demo_samples.png and demo_convergence.png. On 2 CPU cores it takes one to one and a half
+minutes, and parallel rounds do not pay in seconds there; a GPU is another matter (make demo PYTHON=python3 VENV=).
 """
 
 from __future__ import annotations
@@ -110,12 +110,10 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def write(config: Config, outcome: dict[str, Any], seconds: float) -> None:
-    """JSON, headline figures and pictures."""
+    """JSON and headline figures."""
     rows, curves = outcome["rows"], outcome["curves"]
     payload = {"rows": rows, "curves": curves, "seconds": seconds}
     write_result("demo", payload, config=config, seed=config.seed, command=COMMAND)
-    plots.image_grids(outcome["panels"], RESULTS / "demo_samples.png")
-    plots.convergence(curves, RESULTS / "demo_convergence.png", tol=config.tol)
     best = {row["solver"]: row["rounds"] for row in rows if row["method"] == "Picard + secant"}
     exact = {(curve["solver"], curve["method"]): curve["rounds_to_exact"] for curve in curves}
     for name in ("DDIM-50", "DDIM-100", "DDPM-100"):
@@ -133,6 +131,8 @@ def main(config: Config) -> None:
     console.width = max(console.width, 112)  # the table is one line a row in files and narrow windows too
     outcome = run(config, console)
     show(outcome["rows"], console)
+    plots.image_grids(outcome["panels"], RESULTS / "demo_samples.png")
+    plots.convergence(outcome["curves"], RESULTS / "demo_convergence.png", tol=config.tol)
     seconds = time.perf_counter() - STARTED
     write(config, outcome, seconds)
     console.print(

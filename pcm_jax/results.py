@@ -43,7 +43,8 @@ class Stats:
     rounds: int32 `[B]`, batched network calls until the sample was done: its sequential depth, which decides latency.
     evaluations: int32 `[B]`, network rows that worked for the sample, which decide cost.
     padded_evaluations: int32, rows computed for nothing: past the end of the trajectory, for samples that were
-        already done, and to fill the last device.
+        already done, and to fill the last device. Under `vmap` each lane counts its own loop, although all of them
+        run until the slowest is done.
     residuals: `[max_rounds, B]`, largest residual in the window in each round, in units of the norm; SENTINEL after.
     accepted: int32 `[max_rounds, B]`, states accepted after each round, of the solver's T; SENTINEL after.
     """

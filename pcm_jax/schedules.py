@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, get_args
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +43,19 @@ class Schedule(Protocol):
         """Draw `num` training times."""
 
 
-def _timesteps(num_train: int, num_steps: int, spacing: Spacing | Sequence[float], offset: int) -> np.ndarray:
+def _explicit(spacing: Sequence[float], num_steps: int, last: float, offset: int) -> np.ndarray:
+    """Times that the caller chose, `last` the noisiest there is."""
+    _no_offset(offset)
+    times = np.asarray(spacing, np.float64)
+    if times.shape != (num_steps,) or not np.all(np.diff(times) < 0):
+        raise ValueError(f"explicit times must be {num_steps} strictly decreasing numbers, got {times.tolist()}")
+    if np.isfinite(last) and not 0 <= times[-1] <= times[0] <= last:
+        raise ValueError(f"explicit times must lie in 0..{last:g}, got {times[0]:g} .. {times[-1]:g}")
+    return times
+
+
+def _timesteps(num_train: int, num_steps: int, spacing: str, offset: int) -> np.ndarray:
     """Training indices of a sampler: table 2 of arXiv 2305.08891, the grids that diffusers uses for DDIM."""
-    if not isinstance(spacing, str):
-        times = np.asarray(spacing, np.float64)
-        if times.shape != (num_steps,) or not np.all(np.diff(times) < 0):
-            raise ValueError(f"explicit times must be {num_steps} strictly decreasing numbers, got {times.tolist()}")
-        return times
     if not 1 <= num_steps <= num_train:
         raise ValueError(f"num_steps must lie in 1..{num_train} (the number of training steps), got {num_steps}")
     if spacing == "leading":
@@ -64,6 +70,11 @@ def _timesteps(num_train: int, num_steps: int, spacing: Spacing | Sequence[float
     if times[0] > num_train - 1 or times[-1] < 0:
         raise ValueError(f"offset {offset} moves the grid outside 0..{num_train - 1}; lower the offset")
     return times
+
+
+def _no_offset(offset: int) -> None:
+    if offset:
+        raise ValueError(f"offset {offset} has a meaning on grids of training indices alone; leave it out here")
 
 
 def _karras_sigmas(sigma_max: float, sigma_min: float, num_steps: int, rho: float = 7.0) -> np.ndarray:
@@ -110,8 +121,11 @@ class VP:
         return 1.0 / xp.sqrt(1.0 + ratio**2), ratio / xp.sqrt(1.0 + ratio**2)
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
+        if not isinstance(spacing, str):
+            return _explicit(spacing, num_steps, self.num_train_steps - 1, offset)
         if spacing != "karras":
             return _timesteps(self.num_train_steps, num_steps, spacing, offset)
+        _no_offset(offset)
         log_ratio = self._log_ratio
         sigmas = _karras_sigmas(float(np.exp(log_ratio[-1])), float(np.exp(log_ratio[0])), num_steps)
         return np.interp(np.log(sigmas), log_ratio, np.arange(self.num_train_steps))
@@ -166,6 +180,7 @@ class RectifiedFlow:
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
+        _no_offset(offset)
         if isinstance(spacing, str):
             if spacing not in ("trailing", "linspace"):
                 raise ValueError(f"rectified flow has trailing and linspace grids, not {spacing!r}")
@@ -174,7 +189,7 @@ class RectifiedFlow:
             last = 1.0 / num_steps if spacing == "trailing" else 1.0 / self.num_train_steps
             sigma = np.linspace(1.0, last, num_steps)
         else:
-            sigma = _timesteps(self.num_train_steps, num_steps, spacing, offset) / self.num_train_steps
+            sigma = _explicit(spacing, num_steps, self.num_train_steps, offset) / self.num_train_steps
         return self.num_train_steps * self.shift * sigma / (1.0 + (self.shift - 1.0) * sigma)
 
     def sample_times(self, key: Array, num: int) -> Array:
@@ -194,6 +209,10 @@ class EDM:
     log_std: float = 1.2
     spacing: Spacing = "karras"
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"edm needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+
     @property
     def final(self) -> tuple[float, float]:
         return 1.0, 0.0
@@ -206,7 +225,8 @@ class EDM:
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """The only named grid is karras; explicit times are ln(sigma) / 4."""
         if not isinstance(spacing, str):
-            return _timesteps(num_steps, num_steps, spacing, offset)
+            return _explicit(spacing, num_steps, np.inf, offset)
+        _no_offset(offset)
         if spacing != "karras":
             raise ValueError(f"EDM has the karras grid, not {spacing!r}")
         if num_steps < 1:
@@ -220,5 +240,3 @@ class EDM:
 
 rectified_flow = RectifiedFlow
 edm = EDM
-
-SPACINGS = get_args(Spacing)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 TEST_EVERY = 6
-"""Every sixth image is a test image: 1497 train, 300 test. The file is ordered by writer, so both see all of them."""
+"""Every sixth image is a test image: 1498 train, 299 test. The file is ordered by writer, so both see all of them."""
 
 
 class DigitsBuilder(tfds.core.GeneratorBasedBuilder):

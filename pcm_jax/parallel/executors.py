@@ -89,7 +89,16 @@ class InsideAxis:
     num_devices: None = None
 
     def compile(self, body: Body) -> Callable[..., Any]:
-        return lambda *arrays: body(WindowAxis(self.axis_name, jax.lax.axis_size(self.axis_name)), *arrays)
+        def run(*arrays: Any) -> Any:
+            try:
+                size = jax.lax.axis_size(self.axis_name)
+            except NameError as error:
+                raise ValueError(
+                    f"inside({self.axis_name!r}) runs under a pmap, shard_map or vmap with that axis; there is none"
+                ) from error
+            return body(WindowAxis(self.axis_name, size), *arrays)
+
+        return run
 
 
 def single() -> Single:
@@ -121,7 +130,7 @@ def _devices(count: int | None) -> tuple[jax.Device, ...]:
     local = tuple(jax.local_devices())
     if count is None:
         return local
-    if not 1 <= count <= len(local):
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= len(local):
         raise ValueError(
             f"{count} devices asked for, this process has {len(local)}; choose 1..{len(local)}, or make more CPU "
             'devices with jax.config.update("jax_num_cpu_devices", n) before JAX starts'

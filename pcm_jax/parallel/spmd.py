@@ -12,6 +12,23 @@ from jax import lax
 from pcm_jax.types import Array, PyTree
 
 
+def vary_like(tree: PyTree, inputs: PyTree) -> PyTree:
+    """`tree`, marked as differing between devices wherever `inputs` do.
+
+    Inside a `shard_map` that tracks this (check_vma), a loop's first carry must be as varying as what the loop makes of
+    it: constants beside a batch that the caller has sharded are not, until they are told.
+    """
+    varying: frozenset[str] = frozenset()
+    for leaf in jax.tree.leaves(inputs):
+        varying |= jax.typeof(leaf).manual_axis_type.varying
+
+    def mark(leaf: Array) -> Array:
+        missing = tuple(varying - jax.typeof(leaf).manual_axis_type.varying)
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(mark, tree)
+
+
 @dataclasses.dataclass(frozen=True)
 class WindowAxis:
     """The device axis that the window's rows are spread over. `name=None` is one device.

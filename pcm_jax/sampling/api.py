@@ -94,7 +94,9 @@ def sample_picard(
 
     Returns:
         `SampleOutput`. `result` CONVERGED certifies that every state was accepted under the base model.
-        `jax.grad` works through the fixed point (gradient.py).
+        `jax.grad` of `sample` and `trajectory` goes through the fixed point (gradient.py): it is the sequential
+        sampler's, and takes T vector-Jacobian products one after the other. No gradient flows through `iterates`,
+        residuals or counts; forward-mode and second derivatives are the sequential sampler's to give.
 
     Raises:
         ValueError: arguments that do not fit, before anything is traced.
@@ -105,7 +107,17 @@ def sample_picard(
     steps = len(solver)
     window = steps if window is None else window
     max_rounds = steps if max_rounds is None else max_rounds
-    check_loop(solver, noise, window, tol, max_rounds, linearization, init)
+    check_loop(
+        solver,
+        noise,
+        window=window,
+        tol=tol,
+        max_rounds=max_rounds,
+        linearization=linearization,
+        norm=norm,
+        init=init,
+        executor=executor,
+    )
     noise, state, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
     config = LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory, return_rounds)
@@ -135,13 +147,14 @@ class _Call:
     executor: Executor
 
 
-@functools.lru_cache(maxsize=128)
+# Entries keep their model_fn, and what it closes over, alive: few are kept.
+@functools.lru_cache(maxsize=32)
 def _compiled(call: _Call) -> Callable[..., SampleOutput]:
     def body(axis: WindowAxis, params: Params, cond: Cond, inputs: Inputs) -> SampleOutput:
         def evaluate(x: Array, time: ArrayLike, share: Array | None) -> Array:
             return axis.map_rows(lambda x, time: call_rows(call.model_fn, params, x, time, cond, call.dtype), x, time)
 
-        return picard.run(evaluate, inputs, call.config, axis)
+        return picard.run(evaluate, inputs, call.config, axis, (params, cond))
 
     return call.executor.compile(body)
 
@@ -162,11 +175,11 @@ def _picard_backward(call: _Call, kept: Any, bar: SampleOutput) -> tuple[Any, An
     params, cond, inputs, trajectory = kept
     states = jnp.zeros_like(trajectory) if bar.trajectory is None else bar.trajectory
     states = states.at[-1].add(bar.sample)
-    params_bar, noise_bar, cond_bar, z_bar = adjoint(
+    params_bar, noise_bar, cond_bar, z_bar, table_bar = adjoint(
         call.model_fn, call.dtype, params, inputs.solver, cond, inputs.step_noise, trajectory, states
     )
     rest = jax.tree.map(zeros_like_cotangent, inputs)
-    return params_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar)
+    return params_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar, solver=table_bar)
 
 
 _picard.defvjp(_picard_forward, _picard_backward)

@@ -16,19 +16,21 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import WindowAxis
+from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
 from pcm_jax.sampling.linearization import History, solve
 from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, SwitchInput, initial
 from pcm_jax.sampling.window import leading, slide, take_rows, window_rows
-from pcm_jax.types import Array, ArrayLike
+from pcm_jax.types import Array, ArrayLike, PyTree
 
 Evaluate = Callable[[Array, ArrayLike, Array | None], Array]
 """(x `[W, B, ...]`, network time `[W, B]`, lambda `[W, B]` or None) -> prediction `[W, B, ...]`."""
 
 
-def run(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis) -> SampleOutput:
-    """Rounds until every sample is done or `max_rounds` have passed."""
+def run(
+    evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis, closed_over: PyTree = None
+) -> SampleOutput:
+    """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `evaluate` holds."""
 
     def proceed(state: State) -> Array:
         return ~state.done & (state.round < config.max_rounds)
@@ -36,7 +38,8 @@ def run(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis
     def body(state: State) -> State:
         return _round(evaluate, inputs, config, axis, state)
 
-    return _finalize(inputs, config, axis, lax.while_loop(proceed, body, initial(inputs, config)))
+    start = vary_like(initial(inputs, config), (inputs, closed_over))
+    return _finalize(inputs, config, axis, lax.while_loop(proceed, body, start))
 
 
 def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State) -> State:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax.parallel import vary_like
 from pcm_jax.results import ResultCode, SampleOutput, Stats
 from pcm_jax.sampling.network import call_rows
 from pcm_jax.solvers import Solver
@@ -50,6 +51,7 @@ def run(
         return (new, f if solver.multistep else None), new if return_trajectory else None
 
     first = (noise, jnp.zeros_like(noise) if solver.multistep else None)
+    first = vary_like(first, (params, noise, cond, step_noise, solver))
     (sample, _), states = lax.scan(body, first, (solver, step_noise))
     batch, steps = noise.shape[0], len(solver)
     finite = jnp.all(jnp.isfinite(sample), axis=tuple(range(1, sample.ndim)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pcm_jax.solvers import Solver
 from pcm_jax.types import ModelFn
@@ -15,6 +17,8 @@ from pcm_jax.types import ModelFn
 
 def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: Any, key: Any, step_noise: Any) -> None:
     """What both samplers need: a noise batch, a table, conditioning of the same batch, and a network that fits."""
+    if not isinstance(noise, (jax.Array, np.ndarray)):
+        raise ValueError(f"noise must be an array, got {type(noise).__name__}; draw it with jax.random.normal")
     if not isinstance(solver, Solver):
         raise ValueError(
             f"solver must be a pcm_jax.solvers table such as ddim(schedule, 50), got {type(solver).__name__}"
@@ -32,6 +36,8 @@ def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: 
                 f"cond{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, its leading axis must be the batch of "
                 f"{shape[0]}; repeat it for every sample"
             )
+    if key is not None and not _is_one_key(key):
+        raise ValueError("key must be one PRNG key such as jax.random.key(0); split a batch of keys with jax.vmap")
     if solver.stochastic and (key is None) == (step_noise is None):
         raise ValueError(f"{solver.name} injects noise: pass either key= or step_noise= [{len(solver)}, *noise.shape]")
     if step_noise is not None and jnp.shape(step_noise) != (len(solver), *shape):
@@ -41,23 +47,51 @@ def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: 
             "model_fn must be a hashable function (params, x, t, cond) -> prediction, because compiled samplers are "
             "kept by it; wrap a Flax module with pcm_jax.networks.linen(module)"
         )
-    described = jax.tree.map(_describe, (params, noise, cond))
+    try:
+        described = jax.tree.map(_describe, (params, noise, cond))
+    except TypeError as error:
+        raise ValueError(f"params and cond must be pytrees of arrays: {error}") from error
     leaves, structure = jax.tree.flatten(described)
     _check_network(model_fn, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 def check_loop(
-    solver: Solver, noise: Any, window: Any, tol: Any, max_rounds: Any, linearization: Any, init: Any
+    solver: Solver,
+    noise: Any,
+    *,
+    window: Any,
+    tol: Any,
+    max_rounds: Any,
+    linearization: Any,
+    norm: Any,
+    init: Any,
+    executor: Any,
 ) -> None:
     """What only the parallel sampler takes."""
     steps = len(solver)
     _whole("window", window, 1, steps, "the solver's number of network calls; window=None is all of them")
     _whole("max_rounds", max_rounds, 1, None, f"{steps} always suffice")
-    if not isinstance(tol, jax.core.Tracer) and not tol >= 0:
-        raise ValueError(f"tol must be at least 0, got {tol}; 0 asks for states that no longer change at all")
-    if not hasattr(linearization, "slope"):
+    if isinstance(tol, (str, bool)) or jnp.shape(tol) != ():
+        raise ValueError(f"tol must be one number for the whole batch, got {tol!r}")
+    if not isinstance(tol, jax.core.Tracer) and not 0 <= tol < float("inf"):
+        raise ValueError(
+            f"tol must be at least 0 and finite, got {tol}; 0 asks for states that no longer change at all"
+        )
+    if isinstance(linearization, type) or not hasattr(linearization, "slope"):
         raise ValueError(
             "linearization must be an object such as pcm_jax.linearization.secant() (mind the parentheses)"
+        )
+    if not hasattr(executor, "compile"):
+        raise ValueError("executor must be an object such as pcm_jax.parallel.pmap() (mind the parentheses)")
+    if not callable(norm):
+        raise ValueError(f"norm must be a function such as pcm_jax.norms.noise_units, got {norm!r}")
+    batch, dtype = jnp.shape(noise)[0], jnp.promote_types(jnp.result_type(noise), jnp.float32)
+    change = jax.ShapeDtypeStruct((1, *jnp.shape(noise)), dtype)
+    found = jax.eval_shape(norm, change, jax.ShapeDtypeStruct((1, batch), dtype))
+    if getattr(found, "shape", None) != (1, batch):
+        raise ValueError(
+            f"norm must return [W, B], one residual for each state, got {getattr(found, 'shape', found)}; reduce over "
+            "the sample's own axes alone: axis=tuple(range(2, change.ndim))"
         )
     expected = (steps + 1, *jnp.shape(noise))
     if init is not None and jnp.shape(init) != expected:
@@ -66,19 +100,27 @@ def check_loop(
 
 def _whole(name: str, value: Any, low: int, high: int | None, hint: str) -> None:
     try:
-        number = value.__index__()
-    except AttributeError:
+        number = operator.index(value)
+    except TypeError:  # jax's error for a traced number is one too
         number = None
     if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
         wanted = f"{low}..{high}" if high is not None else f"at least {low}"
         raise ValueError(f"{name} must be a whole number, {wanted} ({hint}), got {value!r}")
 
 
+def _is_one_key(key: Any) -> bool:
+    if not isinstance(key, (jax.Array, np.ndarray)):
+        return False
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key.ndim == 0
+    return key.dtype == jnp.uint32 and key.ndim == 1  # jax.random.PRNGKey's old form
+
+
 def _describe(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _check_network(model_fn: ModelFn, structure: Any, described: tuple[tuple[tuple[int, ...], Any], ...]) -> None:
     params, noise, cond = structure.unflatten([jax.ShapeDtypeStruct(*pair) for pair in described])
     time = jax.ShapeDtypeStruct(noise.shape[:1], jnp.float32)

@@ -20,25 +20,14 @@ import numpy as np
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import Array, ArrayLike, PredictionType, Spacing
 
-Clip = float | Callable[[Array], Array] | None
+_NO_SIGNAL = 1e-8
+"""alpha under which x holds no data that float64 could divide out: pure noise, the first state of rectified flow."""
 
-_COLUMNS = (
-    "time",
-    "input_scale",
-    "data_x",
-    "data_p",
-    "a",
-    "b",
-    "b_prev",
-    "c",
-    "variance",
-    "held_data",
-    "held_noise",
-)
+Clip = float | Callable[[Array], Array] | None
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Solver:
     """The table; every column is `[T]`, T the number of sequential network calls.
 
@@ -76,9 +65,12 @@ class Solver:
 
     def data(self, x: Array, prediction: Array) -> Array:
         """f = clip(u x + w p), for columns whose shape is a prefix of x's."""
-        f = _expand(self.data_x, x) * x + _expand(self.data_p, x) * prediction.astype(x.dtype)
+        prediction = prediction.astype(x.dtype)
+        f = _expand(self.data_x, x) * x + _expand(self.data_p, x) * prediction
         if self.clip is None:
             return f
+        # A clip would turn the network's inf into its bound, and a broken sample into one that looks whole.
+        f = jnp.where(jnp.isfinite(prediction), f, jnp.nan)
         if not callable(self.clip):
             return jnp.clip(f, -self.clip, self.clip)
         lead = jnp.ndim(self.time)
@@ -132,7 +124,12 @@ def make_grid(
     if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
         raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
     spacing = schedule.spacing if spacing is None else spacing
-    time = np.asarray(schedule.times(num_steps + extra, spacing, offset), np.float64)[:num_steps]
+    try:
+        time = np.asarray(schedule.times(num_steps + extra, spacing, offset), np.float64)[:num_steps]
+    except ValueError as error:
+        if not extra:
+            raise
+        raise ValueError(f"{error}; this method's grid has one point more than its {num_steps} steps") from error
     alpha, sigma = schedule.marginals(time)
     alpha_last, sigma_last = schedule.final
     return Grid(schedule, time, np.append(alpha, alpha_last), np.append(sigma, sigma_last))
@@ -147,7 +144,7 @@ def to_data(prediction: str, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.nda
     alpha, sigma, _, _ = grid.pairs()
     one, zero = np.ones_like(alpha), np.zeros_like(alpha)
     if prediction == "epsilon":
-        if np.any(alpha < 1e-8):
+        if np.any(alpha < _NO_SIGNAL):
             raise ValueError(
                 "prediction='epsilon' does not determine the data where alpha = 0 (the first step of rectified flow); "
                 "use prediction='velocity' or a grid that starts later"
@@ -184,7 +181,7 @@ def build(
     Without a clip, a one-step method is folded into the network's own prediction: a <- a + b u, b <- b w. In
     float64 that keeps the division by a small alpha, and its round-off, out of the loop.
     """
-    if clip is not None and not callable(clip) and not clip > 0:
+    if clip is not None and not callable(clip) and (isinstance(clip, bool) or not clip > 0):
         raise ValueError(f"clip must be a positive bound, a function or None, got {clip!r}")
     u, w, m = to_data(prediction, grid)
     zero = np.zeros_like(a)
@@ -192,7 +189,7 @@ def build(
     c = zero if c is None else c
     multistep, stochastic = bool(np.any(b_prev)), bool(np.any(c))
     with np.errstate(divide="ignore"):
-        held_noise = np.where(grid.alpha[:-1] > 1e-8, a + b / grid.alpha[:-1], a)
+        held_noise = np.where(grid.alpha[:-1] > _NO_SIGNAL, a + b / grid.alpha[:-1], a)
     held_data = a
     variance = grid.ancestral_variance if variance is None else variance
     # The step to clean data injects nothing; its change is measured in the unit of the last step that does.
@@ -200,7 +197,19 @@ def build(
     variance = np.where(np.isfinite(variance), variance, 1.0)
     if clip is None and not multistep:
         a, b, u, w = a + b * u, b * w, zero, zero + 1.0
-    table = dict(zip(_COLUMNS, (grid.time, m, u, w, a, b, b_prev, c, variance, held_data, held_noise), strict=True))
+    table = {
+        "time": grid.time,
+        "input_scale": m,
+        "data_x": u,
+        "data_p": w,
+        "a": a,
+        "b": b,
+        "b_prev": b_prev,
+        "c": c,
+        "variance": variance,
+        "held_data": held_data,
+        "held_noise": held_noise,
+    }
     bad = [column for column, value in table.items() if not np.all(np.isfinite(value))]
     if bad:
         raise ValueError(

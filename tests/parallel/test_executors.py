@@ -62,6 +62,22 @@ def test_executors_trace(name):
     np.testing.assert_allclose(grad, jax.grad(lambda x: jnp.sum(picard(x).sample ** 2))(NOISE), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", problems.SOLVERS)
+def test_every_solver_on_three_devices(name):
+    """Multistep histories, two calls a step, clips and thresholds cross the devices' borders."""
+    solver = problems.SOLVERS[name]()
+    sample = functools.partial(
+        pcm.sample_picard, problems.mlp, PARAMS, NOISE, solver, key=problems.key_for(solver), window=7, tol=1e-3
+    )
+    one = sample()
+    kinds = (pcm.parallel.shard_map(3), pcm.parallel.pmap(3)) if solver.multistep else (pcm.parallel.shard_map(3),)
+    for executor in kinds:
+        out = sample(executor=executor)
+        size = max(1.0, float(jnp.max(jnp.abs(one.sample))))
+        np.testing.assert_allclose(out.sample, one.sample, rtol=0, atol=3e-5 * size)
+        assert out.stats.rounds.tolist() == one.stats.rounds.tolist()
+
+
 def inside(x):
     out = picard(x, executor=pcm.parallel.inside("mine"), window=7)
     return out.sample, out.stats.rounds
@@ -76,6 +92,30 @@ def test_inside_somebody_elses_shard_map(check_vma):
     one = picard(NOISE, window=7)
     np.testing.assert_allclose(sample, one.sample, atol=1e-5)
     assert rounds.tolist() == one.stats.rounds.tolist()
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("name", ["ddpm", "dpm_solver_pp"])
+def test_inside_somebody_elses_data_parallel_shard_map(name, check_vma):
+    """The batch is sharded by the caller, the window's rows by us; samples and gradients."""
+    solver = problems.SOLVERS[name]()
+    mesh = Mesh(np.asarray(jax.devices()).reshape(2, 4), ("data", "rows"), axis_types=(AxisType.Auto,) * 2)
+    z = jax.random.normal(jax.random.key(1), (len(solver), *NOISE.shape)) if solver.stochastic else None
+
+    def sample(x, z, executor):
+        out = pcm.sample_picard(problems.mlp, PARAMS, x, solver, step_noise=z, window=6, tol=1e-5, executor=executor)
+        return out.sample
+
+    expected = sample(NOISE, z, pcm.parallel.single())
+    specs = (PartitionSpec("data"), None if z is None else PartitionSpec(None, "data"))
+    for executor in (pcm.parallel.inside("rows"), pcm.parallel.single()):
+        call = functools.partial(sample, executor=executor)
+        mapped = functools.partial(
+            jax.shard_map, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=check_vma
+        )
+        np.testing.assert_allclose(jax.jit(mapped(call))(NOISE, z), expected, atol=1e-4)
+    grad = jax.grad(lambda x, z: jnp.sum(sample(x, z, pcm.parallel.single()) ** 2))
+    np.testing.assert_allclose(jax.jit(mapped(grad))(NOISE, z), grad(NOISE, z), rtol=1e-3, atol=1e-2)
 
 
 def test_inside_vmap_and_pmap_axes():

@@ -107,6 +107,19 @@ def test_nan_stays_in_its_sample(reference, window, slope):
         out.raise_for_result()
 
 
+@pytest.mark.parametrize("clip", [1.0, pcm.solvers.dynamic_threshold(0.9, 1.5)], ids=["clip", "threshold"])
+def test_a_clip_does_not_hide_an_inf(clip):
+    def broken(params, x, t, cond):
+        return jnp.where(((cond == 1) & (t < 500))[:, None], jnp.inf, problems.mlp(params, x, t, None))
+
+    solver = pcm.solvers.ddim(problems.VP, 12, clip=clip)
+    args = (broken, problems.mlp_params(), problems.noise(), solver)
+    for sampler in (pcm.sample_sequential, pcm.sample_picard):
+        out = sampler(*args, cond=jnp.array([0, 1, 0, 1]))
+        assert out.result.tolist() == [0, 2, 0, 2]
+        assert bool(jnp.all(jnp.isnan(out.sample[1])))
+
+
 def test_a_network_that_overflows_on_a_guess_only_is_survived(reference):
     """Finite on the trajectory, NaN far from it: the sequential sample exists, so the parallel one must."""
 

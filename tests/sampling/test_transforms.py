@@ -151,6 +151,37 @@ def test_gradient_of_trajectory_and_step_noise():
     np.testing.assert_allclose(ours, true, rtol=1e-3, atol=1e-5)
 
 
+def test_gradient_of_the_solver_table():
+    """The table is an argument like any other: learned solvers differentiate it."""
+
+    def loss(sampler, table):
+        return jnp.sum(sampler(problems.mlp, PARAMS, NOISE, table).sample ** 2)
+
+    table = pcm.solvers.dpm_solver_pp(problems.VP, 16, clip=2.0)
+    ours = jax.grad(functools.partial(loss, functools.partial(pcm.sample_picard, tol=0.0)))(table)
+    true = jax.grad(functools.partial(loss, pcm.sample_sequential))(table)
+    for column in ("time", "a", "b", "b_prev", "data_x", "data_p"):
+        expected = getattr(true, column)
+        scale = float(jnp.max(jnp.abs(expected)))
+        assert scale > 0, column
+        np.testing.assert_allclose(getattr(ours, column), expected, atol=1e-3 * scale, err_msg=column)
+
+
+def test_the_backward_pass_is_compiled_once():
+    traces = 0
+
+    def counted(params, x, t, cond):
+        nonlocal traces
+        traces += 1
+        return problems.mlp(params, x, t, cond)
+
+    counts = []
+    for scale in (1.0, 2.0, 3.0):
+        jax.grad(lambda x: jnp.sum(pcm.sample_picard(counted, PARAMS, x, SOLVER).sample))(scale * NOISE)
+        counts.append(traces)
+    assert counts[0] == counts[-1]
+
+
 def test_gradient_inside_jit_and_vmap():
     grad = jax.grad(lambda x: jnp.sum(picard(x).sample ** 2))
     one = grad(NOISE)
