@@ -33,7 +33,7 @@ EXACT = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """images: how many samples. tol: tolerance of the certificate. seed: noise and step noise. solvers: which to run."""
+    """images: how many samples. tol: of the certificate. seed: of all noise. solvers: which to run."""
 
     images: int = 64
     solvers: tuple[str, ...] = ("DDIM-50", "DDIM-100", "DDPM-100", "DPM-Solver++-20")
