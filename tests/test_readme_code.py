@@ -20,6 +20,6 @@ def test_block(index, tmp_path, capsys):
 
 
 def test_there_is_code_for_every_promise():
-    assert all(block.count("\n") <= 17 for block in BLOCKS)
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= 15 for block in BLOCKS)
     for word in ("linen", "nnx", "equinox", "def model_fn", "pmap()", "shard_map()"):
         assert any(word in block for block in BLOCKS), word
