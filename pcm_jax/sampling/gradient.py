@@ -82,7 +82,8 @@ def _backward(
         f_prev = jnp.zeros_like(x) if solver.multistep else None
         (_, f), pullback = jax.vjp(step, variables, table, x, f_prev, z)
         grads, dtable, dx, df_prev, dz = pullback((above, jnp.zeros_like(f) if above_f is None else above_f))
-        b_prev = None if two_above is None else jnp.sum(two_above * f)
+        # Through a pullback and not as a bare sum, so that inside somebody's shard_map it is summed over their axes.
+        b_prev = None if two_above is None else jax.vjp(lambda b: b * f, table.b_prev)[1](two_above)[0]
         below = (jax.tree.map(jnp.add, total, grads), dx + cotangent, df_prev, None if two_above is None else above)
         return below, (dz, dtable, b_prev)
 
