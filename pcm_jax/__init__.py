@@ -4,17 +4,17 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pcm_jax import parallel, schedules, solvers
+from pcm_jax import parallel, schedules, solvers, switching
 from pcm_jax.results import ResultCode, SampleOutput, Stats
 from pcm_jax.sampling import linearization, sample_picard, sample_sequential
 from pcm_jax.sampling import residual as norms
 
 if TYPE_CHECKING:
-    from pcm_jax import checkpoint, data, guidance, metrics, networks, pretrained, training
+    from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, pretrained, training
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = ("checkpoint", "data", "guidance", "metrics", "networks", "pretrained", "training")
+_ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks", "pretrained", "training")
 
 __all__ = [
     "ResultCode",
@@ -24,6 +24,7 @@ __all__ = [
     "data",
     "guidance",
     "linearization",
+    "lora",
     "metrics",
     "networks",
     "norms",
@@ -33,6 +34,7 @@ __all__ = [
     "sample_sequential",
     "schedules",
     "solvers",
+    "switching",
     "training",
 ]
 

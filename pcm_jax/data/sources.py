@@ -48,7 +48,8 @@ def load_source(name: str, split: str = "train", data_dir: str | Path | None = N
 
     Args:
         name: "digits" (made from scikit-learn, nothing is downloaded), or "mnist", "fashion_mnist", "cifar10", which
-            TFDS downloads because you named it.
+            TFDS downloads because you named it. "fashion_mnist" is made from its four IDX files where they are: in
+            data_dir/idx/fashion_mnist, or installed with Debian's package dataset-fashion-mnist.
         split: "train" or "test", or a TFDS slice of one such as "train[:10%]".
         data_dir: where prepared datasets lie; default `data_directory()`.
 
@@ -77,11 +78,8 @@ def _prepared(name: str, directory: Path) -> Any:
     import tensorflow_datasets as tfds
 
     options = {"data_dir": str(directory), "file_format": "array_record"}
-    if name == "digits":
-        from pcm_jax.data.digits import DigitsBuilder
-
-        builder = DigitsBuilder(**options)
-    else:
+    builder = _local(name, directory, options)
+    if builder is None:
         builder = tfds.builder(name, **options)
         # Found out here, not after the downloader's minutes of retries: TFDS decodes these archives with TensorFlow.
         if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
@@ -96,13 +94,29 @@ def _prepared(name: str, directory: Path) -> Any:
     return builder
 
 
+def _local(name: str, directory: Path, options: dict[str, Any]) -> Any:
+    """Our own builder, where it has what it needs: for digits always, for fashion_mnist if its files are here."""
+    if name == "digits":
+        from pcm_jax.data.digits import DigitsBuilder
+
+        return DigitsBuilder(**options)
+    if name == "fashion_mnist":
+        from pcm_jax.data import idx
+
+        folder = idx.find(name, directory)
+        builder = idx.FashionMnistBuilder(folder=folder, **options)
+        return builder if folder or builder.is_prepared() else None
+    return None
+
+
 def _remedy(name: str) -> str:
     if name == "digits":
         return (
             "Remedy: install the data extra (pip install 'pcm_jax[data]') and point PCM_JAX_DATA at a writable folder"
         )
+    package = "install Debian's dataset-fashion-mnist; or " if name == "fashion_mnist" else ""
     return (
-        f"Remedy: on a machine with a network and TensorFlow run tfds.builder({name!r}, data_dir=DIR, "
+        f"Remedy: {package}on a machine with a network and TensorFlow run tfds.builder({name!r}, data_dir=DIR, "
         'file_format="array_record").download_and_prepare(), copy DIR here and point PCM_JAX_DATA at it (reading it '
         "needs no TensorFlow); or use 'digits', which needs no download"
     )

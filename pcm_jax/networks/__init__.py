@@ -7,10 +7,22 @@ from typing import Any
 import flax.linen as nn
 
 from pcm_jax.networks.adapters import LinenModel, NNXModel, linen, nnx, nnx_model
+from pcm_jax.networks.factored import FactoredLinen, factored
 from pcm_jax.networks.mlp import ResidualMLP
 from pcm_jax.networks.unet2d import UNet2D
 
-__all__ = ["LinenModel", "NNXModel", "ResidualMLP", "UNet2D", "by_name", "linen", "nnx", "nnx_model"]
+__all__ = [
+    "FactoredLinen",
+    "LinenModel",
+    "NNXModel",
+    "ResidualMLP",
+    "UNet2D",
+    "by_name",
+    "factored",
+    "linen",
+    "nnx",
+    "nnx_model",
+]
 
 _BY_NAME: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet2d": UNet2D}
 

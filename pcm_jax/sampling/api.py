@@ -18,8 +18,9 @@ from pcm_jax.sampling.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows, draw_step_noise
 from pcm_jax.sampling.residual import Norm, noise_units
 from pcm_jax.sampling.state import Inputs, LoopConfig
-from pcm_jax.sampling.validate import check_common, check_loop
+from pcm_jax.sampling.validate import check_common, check_loop, check_switch
 from pcm_jax.solvers import Solver
+from pcm_jax.switching import Adapter, Switch
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
 
 
@@ -69,6 +70,8 @@ def sample_picard(
     linearization: Linearization = secant(),  # noqa: B008 - frozen
     norm: Norm = noise_units,
     init: ArrayLike | None = None,
+    adapter: Adapter | None = None,
+    switch: Switch | None = None,
     executor: Executor = single(),  # noqa: B008 - frozen
     return_trajectory: bool = False,
     return_rounds: bool = False,
@@ -86,6 +89,12 @@ def sample_picard(
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
         init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
+        adapter: a fine-tuned model (PCM) beside the base model: `pcm_jax.switching.ParameterSpace` (LoRA, one call) or
+            `FeatureSpace` (any two models, two calls).
+        switch: the adapter's share lambda in every row of every round, from `pcm_jax.switching` or any hashable
+            function of `SwitchInput`. States are accepted under lambda = 0 alone, so a bad adapter or switch costs
+            rounds and never exactness. With `max_rounds=k` it is the quality mode: the best sample after k rounds,
+            marked MAX_ROUNDS, with its residual.
         executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
         return_trajectory: also return all states, `[T + 1, B, ...]`.
         return_rounds: also return the sample as it stood after each round, `[max_rounds, B, ...]`: error curves, and
@@ -118,12 +127,13 @@ def sample_picard(
         init=init,
         executor=executor,
     )
+    check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
     noise, state, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
-    config = LoopConfig(int(window), int(max_rounds), linearization, norm, None, return_trajectory, return_rounds)
+    config = LoopConfig(int(window), int(max_rounds), linearization, norm, switch, return_trajectory, return_rounds)
     call = _Call(model_fn, noise.dtype, config, executor)
     try:
-        out = _picard(call, params, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+        out = _picard(call, params, adapter, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(
             "model_fn closes over values that are being differentiated; pass them in params or cond"
@@ -150,36 +160,42 @@ class _Call:
 # Entries keep their model_fn, and what it closes over, alive: few are kept.
 @functools.lru_cache(maxsize=32)
 def _compiled(call: _Call) -> Callable[..., SampleOutput]:
-    def body(axis: WindowAxis, params: Params, cond: Cond, inputs: Inputs) -> SampleOutput:
+    def body(axis: WindowAxis, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs) -> SampleOutput:
         def evaluate(x: Array, time: ArrayLike, share: Array | None) -> Array:
-            return axis.map_rows(lambda x, time: call_rows(call.model_fn, params, x, time, cond, call.dtype), x, time)
+            def rows(x: Array, time: Array, share: Array | None) -> Array:
+                return call_rows(call.model_fn, params, x, time, cond, call.dtype, adapter, share)
 
-        return picard.run(evaluate, inputs, call.config, axis, (params, cond))
+            return axis.map_rows(rows, x, time, share)
+
+        return picard.run(evaluate, inputs, call.config, axis, (params, adapter, cond))
 
     return call.executor.compile(body)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _picard(call: _Call, params: Params, cond: Cond, inputs: Inputs) -> SampleOutput:
-    return _compiled(call)(params, cond, inputs)
+def _picard(call: _Call, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs) -> SampleOutput:
+    return _compiled(call)(params, adapter, cond, inputs)
 
 
-def _picard_forward(call: _Call, params: Params, cond: Cond, inputs: Inputs) -> tuple[SampleOutput, Any]:
+def _picard_forward(
+    call: _Call, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs
+) -> tuple[SampleOutput, Any]:
     whole = dataclasses.replace(call, config=dataclasses.replace(call.config, return_trajectory=True))
-    out = _compiled(whole)(params, cond, inputs)
+    out = _compiled(whole)(params, adapter, cond, inputs)
     shown = out if call.config.return_trajectory else dataclasses.replace(out, trajectory=None)
-    return shown, (params, cond, inputs, out.trajectory)
+    return shown, (params, adapter, cond, inputs, out.trajectory)
 
 
-def _picard_backward(call: _Call, kept: Any, bar: SampleOutput) -> tuple[Any, Any, Inputs]:
-    params, cond, inputs, trajectory = kept
+def _picard_backward(call: _Call, kept: Any, bar: SampleOutput) -> tuple[Any, Any, Any, Inputs]:
+    params, adapter, cond, inputs, trajectory = kept
     states = jnp.zeros_like(trajectory) if bar.trajectory is None else bar.trajectory
     states = states.at[-1].add(bar.sample)
     params_bar, noise_bar, cond_bar, z_bar, table_bar = adjoint(
         call.model_fn, call.dtype, params, inputs.solver, cond, inputs.step_noise, trajectory, states
     )
-    rest = jax.tree.map(zeros_like_cotangent, inputs)
-    return params_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar, solver=table_bar)
+    # The fixed point is the base model's: the adapter has no part in it.
+    adapter_bar, rest = jax.tree.map(zeros_like_cotangent, (adapter, inputs))
+    return params_bar, adapter_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar, solver=table_bar)
 
 
 _picard.defvjp(_picard_forward, _picard_backward)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.switching import Adapter
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
 
 
-def call_rows(model_fn: ModelFn, params: Params, x: Array, time: ArrayLike, cond: Cond, dtype: jnp.dtype) -> Array:
+def call_rows(
+    model_fn: ModelFn,
+    params: Params,
+    x: Array,
+    time: ArrayLike,
+    cond: Cond,
+    dtype: jnp.dtype,
+    adapter: Adapter | None = None,
+    share: Array | None = None,
+) -> Array:
     """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
 
     The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
-    and is repeated for every row.
+    and is repeated for every row. With an adapter, its part in each row is `share` `[R, B]`.
     """
     rows, batch = x.shape[:2]
 
@@ -21,7 +31,11 @@ def call_rows(model_fn: ModelFn, params: Params, x: Array, time: ArrayLike, cond
         return jnp.broadcast_to(leaf, (rows, *leaf.shape)).reshape((rows * batch, *leaf.shape[1:]))
 
     flat = x.astype(dtype).reshape((rows * batch, *x.shape[2:]))
-    prediction = model_fn(params, flat, jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond))
+    times, conds = jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond)
+    if adapter is None or share is None:
+        prediction = model_fn(params, flat, times, conds)
+    else:
+        prediction = adapter.predict(model_fn, params, flat, times, conds, share.reshape(-1))
     return prediction.reshape(x.shape)
 
 

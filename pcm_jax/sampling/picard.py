@@ -19,8 +19,9 @@ from jax import lax
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
 from pcm_jax.sampling.linearization import History, solve
-from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, SwitchInput, initial
+from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, initial
 from pcm_jax.sampling.window import leading, slide, take_rows, window_rows
+from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, ArrayLike, PyTree
 
 Evaluate = Callable[[Array, ArrayLike, Array | None], Array]
@@ -51,16 +52,19 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
     table = solver.rows(index)
 
     # One batched network call, and the steps F_i(x_i) of all rows. Past the end the step is the identity.
-    share = None
+    share, history = None, state.history
     if config.switch is not None:
-        share = config.switch(SwitchInput(state.round, row, state.rows.age, state.rows.residual))
+        see = SwitchInput(state.round, row, state.rows.age, state.rows.residual)
+        share = jnp.clip(config.switch(see).astype(state.x.dtype), 0.0, 1.0)
+        share = jnp.where(inside & active[None], share, 0.0)
+        history = _same_operator(history, state.rows.share, share)
     x = state.x[:-1]
     f = table.data(x, evaluate(table.network_input(x), table.time, share))
     f_prev = None if state.f_edge is None else jnp.concatenate([state.f_edge[None], f[:-1]])
     z = None if inputs.step_noise is None else take_rows(inputs.step_noise, index)
     step = jnp.where(_like(inside, x), table.step(x, f, f_prev, z), x)
 
-    slope = config.linearization.slope(table, x, step, state.history)
+    slope = config.linearization.slope(table, x, step, history)
     y = solve(state.x, step, slope)
 
     # Certificate: state b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
@@ -104,7 +108,7 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         x=x,
         f_edge=f_edge,
         history=_remember(state, step, shift, config),
-        rows=_age(state.rows, residual, shift),
+        rows=_age(residual, state.rows.age, share, shift),
         failed=failed,
         reached=reached,
         last=last,
@@ -131,14 +135,27 @@ def _remember(state: State, step: Array, shift: Array, config: LoopConfig) -> Hi
     return History(take_rows(state.x, index), take_rows(step, index), valid)
 
 
-def _age(rows: Rows, residual: Array, shift: Array) -> Rows:
+def _same_operator(history: History | None, before: Array | None, share: Array) -> History | None:
+    """History of the rows that the base model evaluated in both rounds: a secant through two operators is of neither.
+
+    Rows of the fine-tuned model need none. Were it perfect, its step would be x plus the exact drift for every x, whose
+    derivative is 1, the slope without history.
+    """
+    if history is None or before is None:
+        return history
+    return history._replace(valid=history.valid & (before == 0) & (share == 0))
+
+
+def _age(residual: Array, age: Array, share: Array | None, shift: Array) -> Rows:
+    """This round's numbers, moved to the rows of the next window."""
     window = residual.shape[0]
     source = window_rows(shift, window)
     index = jnp.minimum(source, window - 1)
     stays = source < window
     return Rows(
         residual=jnp.where(stays, take_rows(residual, index), jnp.inf),
-        age=jnp.where(stays, take_rows(rows.age, index) + 1, 0),
+        age=jnp.where(stays, take_rows(age, index) + 1, 0),
+        share=None if share is None else take_rows(share, index),
     )
 
 

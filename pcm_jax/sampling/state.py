@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,19 +11,8 @@ from pcm_jax.results import SENTINEL, Stats
 from pcm_jax.sampling.linearization import History, Linearization
 from pcm_jax.sampling.residual import Norm
 from pcm_jax.solvers import Solver
+from pcm_jax.switching import Switch
 from pcm_jax.types import Array
-
-Switch = Callable[["SwitchInput"], Array]
-"""lambda `[W, B]` for the rows of a round."""
-
-
-class SwitchInput(NamedTuple):
-    """What a switch may look at: `round` scalar; `row`, `age` (rounds in the window), `residual` `[W, B]`."""
-
-    round: Array
-    row: Array
-    age: Array
-    residual: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +39,11 @@ class Inputs(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a window row remembers of the last round: residual and age `[W, B]`."""
+    """What a window row remembers of the last round: residual, age and lambda (None without a switch) `[W, B]`."""
 
     residual: Array
     age: Array
+    share: Array | None
 
 
 class State(NamedTuple):
@@ -91,6 +80,11 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
         if inputs.guess is not None:
             trajectory = jnp.concatenate([noise[None], inputs.guess[1:]])
     counts = jnp.zeros(batch, jnp.int32)
+    rows = Rows(
+        residual=jnp.full((window, batch), jnp.inf, x.dtype),
+        age=jnp.zeros((window, batch), jnp.int32),
+        share=None if config.switch is None else jnp.zeros((window, batch), x.dtype),
+    )
     stats = Stats(
         rounds=counts,
         evaluations=counts,
@@ -104,7 +98,7 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
         x=x,
         f_edge=jnp.zeros_like(noise) if inputs.solver.multistep else None,
         history=history,
-        rows=Rows(jnp.full((window, batch), jnp.inf, x.dtype), jnp.zeros((window, batch), jnp.int32)),
+        rows=rows,
         failed=~jnp.all(jnp.isfinite(noise), axis=tuple(range(1, noise.ndim))),
         reached=jnp.zeros(batch, x.dtype),
         last=jnp.full(batch, jnp.inf, x.dtype),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Hashable
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax.solvers import Solver
+from pcm_jax.switching import SwitchInput
 from pcm_jax.types import ModelFn
 
 
@@ -96,6 +98,63 @@ def check_loop(
     expected = (steps + 1, *jnp.shape(noise))
     if init is not None and jnp.shape(init) != expected:
         raise ValueError(f"init must be a trajectory of shape {expected} (noise first), got {jnp.shape(init)}")
+
+
+def check_switch(
+    solver: Solver, model_fn: ModelFn, params: Any, noise: Any, cond: Any, *, adapter: Any, switch: Any, window: int
+) -> None:
+    """A fine-tuned model and who decides on its share: both or none; lambda `[W, B]` in [0, 1]."""
+    if (adapter is None) != (switch is None):
+        missing = "switch= such as pcm_jax.switching.after(2)" if switch is None else "adapter= (a fine-tuned model)"
+        raise ValueError(f"adapter and switch belong together: pass {missing} too")
+    if adapter is None:
+        return
+    if isinstance(adapter, type) or not hasattr(adapter, "predict"):
+        raise ValueError(
+            "adapter must be an object such as pcm_jax.switching.FeatureSpace(params), got "
+            f"{getattr(adapter, '__name__', type(adapter).__name__)}"
+        )
+    if not callable(switch) or not isinstance(switch, Hashable) or isinstance(switch, type):
+        raise ValueError(f"switch must be a hashable function such as pcm_jax.switching.after(2), got {switch!r}")
+    if getattr(switch, "__module__", None) == "pcm_jax.switching.schedules" and isinstance(switch, FunctionType):
+        raise ValueError(f"switch must be an object such as pcm_jax.switching.{switch.__name__}(..): call it first")
+    _check_share(switch, len(solver), window)
+    shape, dtype = jnp.shape(noise), jnp.result_type(noise)
+    time, share = (jax.ShapeDtypeStruct(shape[:1], kind) for kind in (jnp.float32, jnp.promote_types(dtype, "float32")))
+    described = jax.tree.map(_describe, (adapter, params, noise, cond))
+
+    def predict(adapter: Any, params: Any, noise: Any, cond: Any, time: Any, share: Any) -> Any:
+        return adapter.predict(model_fn, params, noise, time, cond, share)
+
+    out = jax.eval_shape(predict, *described, time, share)
+    if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (shape, dtype):
+        raise ValueError(f"the adapter returned {out} for an input of {dtype} {shape}; it must be like the input")
+
+
+@functools.lru_cache(maxsize=32)
+def _check_share(switch: Any, steps: int, window: int) -> None:
+    """Ask the switch about every round, with rows that have not moved, that move, and that have not been seen."""
+    row = jnp.arange(window, dtype=jnp.int32)[:, None]
+    with jax.ensure_compile_time_eval():
+        for change in (jnp.inf, 1.0, 0.0):
+            residual = jnp.full((window, 1), change, jnp.float32)
+
+            def ask(k: Any, residual: Any = residual) -> Any:
+                return switch(SwitchInput(k, row, jnp.broadcast_to(k, row.shape), residual))
+
+            found = jax.eval_shape(ask, jnp.int32(0))
+            if getattr(found, "shape", None) != (window, 1):
+                raise ValueError(
+                    f"switch must return lambda [W, B] = {(window, 1)} here, one for each row it is shown (see.row), "
+                    f"got {getattr(found, 'shape', type(found).__name__)}"
+                )
+            share = np.asarray(jax.lax.map(ask, jnp.arange(steps, dtype=jnp.int32)), np.float64)
+            if not np.all((share >= 0) & (share <= 1)):
+                where = int(np.argwhere(~((share >= 0) & (share <= 1)))[0][0])
+                raise ValueError(
+                    f"switch returned lambda outside [0, 1] in round {where}: {share[where].ravel()[0]:g}; "
+                    "wrap it in jnp.clip(.., 0, 1)"
+                )
 
 
 def _whole(name: str, value: Any, low: int, high: int | None, hint: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import tyro
 
 from experiments import digits
-from experiments.digits_quality import quality
+from experiments.base_quality import quality
 from experiments.figures import RESULTS
 from pcm_jax import pretrained
 from pcm_jax.data.sources import ImageSource

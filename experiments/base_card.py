@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from pcm_jax.pretrained import ModelConfig
 
-_CARD = """# {name}: class-conditional 8x8 handwritten digits
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What no run can measure: the model's name, the command that makes it, what it draws, and whose data that is."""
+
+    name: str
+    command: str
+    title: str
+    data: str
+
+
+_CARD = """# {name}: {title}
 
 Made by `{command}`; this card too. Do not edit it.
 
@@ -28,8 +40,7 @@ Labels are 0..9; {num_classes} is the null label: `pcm.guidance.classifier_free(
 (standard deviation {data_std:.3f}); the weights are the moving average (EMA).
 
 ## Data
-scikit-learn's `load_digits`, the test part of UCI "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak,
-CC BY 4.0, https://archive.ics.uci.edu/dataset/80): 1797 images. Every sixth image is held out.
+{data}
 
 ## Training
 {settings}
@@ -41,24 +52,32 @@ CC BY 4.0, https://archive.ics.uci.edu/dataset/80): 1797 images. Every sixth ima
 |---|---|
 | training loss (mean of the last 10 log lines, labels dropped at times) | {train_loss:.4f} |
 | held-out loss (EMA) | {heldout_loss:.4f} |
-| {sampler}: samples read as their label by a classifier of real digits | {accuracy:.1%} of {samples} |
+| {sampler}: samples read as their label by a classifier of real images | {accuracy:.1%} of {samples} |
 | the same with guidance 2 | {accuracy_guided:.1%} |
-| held-out real digits read as their label by that classifier | {accuracy_real:.1%} |
-| distance to the nearest training image, over that of held-out real digits | {nearest:.2f} |
-| spread within a class, over that of held-out real digits | {spread:.2f} |
+| held-out real images read as their label by that classifier | {accuracy_real:.1%} |
+| distance to the nearest training image, over that of held-out real images | {nearest:.2f} |
+| spread within a class, over that of held-out real images | {spread:.2f} |
 
 ## Limits
 A demonstration model: small images, few of them. It shows how samplers behave, not how good diffusion can be.
 """
 
 
-def card(model: ModelConfig, config: Mapping[str, Any], outcome: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def card(
+    model: ModelConfig,
+    config: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    about: About,
+    made: Mapping[str, Any],
+) -> str:
     """Markdown from the run's own numbers."""
     network, schedule = dict(model.network), dict(model.schedule)
     settings = {name: value for name, value in config.items() if name not in ("out", "resume", "ship")}
     return _CARD.format(
         name=model.name,
-        command=about["command"],
+        command=about.command,
+        title=about.title,
+        data=about.data,
         num_classes=model.num_classes,
         network=_call(network),
         parameters=model.parameters,
@@ -67,8 +86,8 @@ def card(model: ModelConfig, config: Mapping[str, Any], outcome: Mapping[str, An
         data_std=model.data_std,
         settings=", ".join(f"{name} {value}" for name, value in settings.items()) + ".",
         seconds=outcome["seconds"],
-        device=about["device"],
-        versions=", ".join(f"{name} {value}" for name, value in about["versions"].items()),
+        device=made["device"],
+        versions=", ".join(f"{name} {value}" for name, value in made["versions"].items()),
         train_loss=outcome["train_loss"],
         heldout_loss=outcome["heldout_loss"],
         sampler=outcome["sampler"],

@@ -1,0 +1,150 @@
+r"""Switches: lambda in [0, 1] for every row of a round, the share of the fine-tuned model in its evaluation.
+
+A switch is a pure function of what the loop sees (`SwitchInput`: round, row, age, residual), `[W, B]` arrays; any
+hashable function will do. `age` counts the rounds that a row has been in the window, so that rows which enter later
+start their own schedule. States are certified only where lambda is 0: a switch decides how many rounds a sample
+takes and never what it converges to. One that never lets go never converges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.types import Array, ArrayLike
+
+
+class SwitchInput(NamedTuple):
+    """What a switch may look at.
+
+    round: scalar int32, from 0. row: int32 `[W, B]`, index in the solver's table. age: int32 `[W, B]`, rounds that the
+    row has been in the window. residual: `[W, B]`, the row's change in the last round in units of the norm, inf before
+    its first.
+    """
+
+    round: Array
+    row: Array
+    age: Array
+    residual: Array
+
+
+Switch = Callable[[SwitchInput], Array]
+"""lambda `[W, B]` in [0, 1] for the rows of a round."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    value: float
+
+    def __call__(self, see: SwitchInput) -> Array:
+        return jnp.full(see.row.shape, self.value, see.residual.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _After:
+    rounds: int
+
+    def __call__(self, see: SwitchInput) -> Array:
+        return (see.age < self.rounds).astype(see.residual.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linear:
+    stiffness: float
+    rounds: int
+
+    def __call__(self, see: SwitchInput) -> Array:
+        return jnp.clip(1.0 - self.stiffness * see.age.astype(see.residual.dtype) / self.rounds, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frontier:
+    rows_per_round: float
+
+    def __call__(self, see: SwitchInput) -> Array:
+        return (see.row >= self.rows_per_round * (see.age + 1)).astype(see.residual.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    table: tuple[tuple[float, ...], ...]
+
+    def __call__(self, see: SwitchInput) -> Array:
+        table = jnp.asarray(self.table, see.residual.dtype)
+        rounds, rows = table.shape
+        known = (see.age < rounds) & (see.row < rows)
+        return jnp.where(known, table[jnp.minimum(see.age, rounds - 1), jnp.minimum(see.row, rows - 1)], 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Adaptive:
+    threshold: float
+    rounds: int
+
+    def __call__(self, see: SwitchInput) -> Array:
+        # A row that has not been evaluated yet has an infinite residual: it starts with the fine-tuned model.
+        return ((see.residual > self.threshold) & (see.age < self.rounds)).astype(see.residual.dtype)
+
+
+def never() -> Switch:
+    """lambda = 0: the base model alone, whatever the adapter."""
+    return _Constant(0.0)
+
+
+def always() -> Switch:
+    """lambda = 1: the fine-tuned model alone. Fast and never exact: the result is MAX_ROUNDS, by design."""
+    return _Constant(1.0)
+
+
+def after(rounds: int) -> Switch:
+    """lambda = 1 for a row's first `rounds` rounds, then 0: a hard switch."""
+    return _After(_rounds("after", rounds, 0))
+
+
+def linear(stiffness: float, rounds: int) -> Switch:
+    """lambda = clip(1 - stiffness * age / rounds, 0, 1), the paper's; 0 from rounds / stiffness on."""
+    if not 0 < stiffness < float("inf"):
+        raise ValueError(f"linear() takes a stiffness above 0, got {stiffness}; at 0 it would never let go")
+    return _Linear(float(stiffness), _rounds("linear", rounds, 1))
+
+
+def frontier(rows_per_round: float) -> Switch:
+    """lambda = 1 on rows >= rows_per_round * (age + 1): early rows go over to the base model first."""
+    if not 0 < rows_per_round < float("inf"):
+        raise ValueError(f"frontier() takes rows_per_round above 0, got {rows_per_round}; the border has to move")
+    return _Frontier(float(rows_per_round))
+
+
+def calibrated(table: ArrayLike) -> Switch:
+    """lambda = table[age, row], 0 after its last round: measured, see `pcm_jax.training.calibrate`.
+
+    Args:
+        table: `[rounds, rows]` in [0, 1].
+    """
+    values = np.asarray(table, np.float64)
+    if values.ndim != 2 or 0 in values.shape or not np.all((values >= 0) & (values <= 1)):
+        found = "other values" if values.ndim == 2 and values.size else f"shape {values.shape}"
+        raise ValueError(f"a calibrated table is [rounds, rows] with values in [0, 1], got {found}")
+    return _Table(tuple(map(tuple, values.tolist())))
+
+
+def adaptive(threshold: float = 1.0, rounds: int = 8) -> Switch:
+    """lambda = 1 while the row's last change is above `threshold` (units of the norm) and its age under `rounds`."""
+    if not threshold > 0:
+        raise ValueError(f"adaptive() takes a threshold above 0, got {threshold}; compare with the sampler's tol")
+    return _Adaptive(float(threshold), _rounds("adaptive", rounds, 1))
+
+
+def _rounds(name: str, rounds: int, least: int) -> int:
+    try:
+        number = operator.index(rounds)
+    except TypeError:
+        number = least - 1
+    if isinstance(rounds, bool) or number < least:
+        raise ValueError(f"{name}() takes a whole number of rounds, at least {least}, got {rounds!r}")
+    return number
