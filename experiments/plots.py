@@ -91,3 +91,43 @@ def sweep(rows: Sequence[Mapping[str, Any]], path: Path, *, tol: float = 1e-2) -
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+METHOD_STYLES = {
+    "Picard": {"color": PLAIN, "linestyle": "--"},
+    "Picard + secant": {"color": ACCELERATED, "linestyle": "--"},
+    "PCM": {"color": PLAIN},
+    "PCM + secant": {"color": ACCELERATED},
+}
+
+
+def errors(
+    curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, names: Mapping[str, Any] | None = None
+) -> None:
+    """Error of the sample after every round, a panel for each solver, a line for each method.
+
+    Args:
+        curves: {"solver", "method", "error"}, one entry a round.
+        path: the PNG.
+        exact: drawn as a line: the error that nobody sees.
+        names: styles of methods beyond METHOD_STYLES.
+    """
+    styles = METHOD_STYLES | dict(names or {})
+    solvers = list(dict.fromkeys(curve["solver"] for curve in curves))
+    figure, axes = plt.subplots(1, len(solvers), figsize=(4.2 * len(solvers), 3.6), sharey=True, squeeze=False)
+    for axis, solver in zip(axes[0], solvers, strict=True):
+        for curve in (curve for curve in curves if curve["solver"] == solver):
+            error = np.maximum(curve["error"], 1e-6)
+            style = {"marker": "o", "markersize": 3, "linewidth": 1.3} | styles.get(curve["method"], {})
+            axis.semilogy(range(1, len(error) + 1), error, label=curve["method"], **style)
+        axis.axhline(exact, color=SEQUENTIAL, linewidth=0.8, linestyle=":")
+        axis.set_title(solver, fontsize=10)
+        axis.set_xlabel("rounds")
+        axis.set_ylim(bottom=1e-4)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("RMS error against the sequential sample\n(dotted: visually exact)")
+    axes[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,15 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any], like: PyTree) -> PyTree:
     """The tree of `like`'s structure with `flat`'s leaves."""
     return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in flatten(like)])
+
+
+def fingerprint(tree: PyTree) -> str:
+    """16 hexadecimal digits that change with any name, dtype, shape or value of the tree."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten(tree).items()):
+        array = np.asarray(leaf, order="C")
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def describe(leaf: Any) -> str:

@@ -5,6 +5,11 @@ import os
 import hypothesis
 import jax
 
+# The suite compiles thousands of small programs and runs each once or twice: quick compilation saves a third of the
+# time. XLA reads this when it starts, with the first array.
+_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+
 PLATFORM = os.environ.get("PCM_JAX_TEST_PLATFORM", "cpu")
 # The CPU stays available behind an accelerator; the first platform named is the default one.
 jax.config.update("jax_platforms", PLATFORM if PLATFORM == "cpu" else f"{PLATFORM},cpu")

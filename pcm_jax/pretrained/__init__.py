@@ -1,16 +1,23 @@
 """Trained models inside the package, and parameters as safetensors files."""
 
+from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
-from pcm_jax.pretrained.safetensors_io import load_metadata, load_params, save_params
+from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, load_params, save_params
 
 __all__ = [
+    "ADAPTERS",
     "WEIGHTS",
     "ModelConfig",
     "Pretrained",
+    "PretrainedAdapter",
     "available",
+    "available_adapters",
     "export",
     "load",
+    "load_adapter",
+    "load_arrays",
     "load_metadata",
     "load_params",
+    "save_adapter",
     "save_params",
 ]

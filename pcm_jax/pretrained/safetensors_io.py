@@ -52,6 +52,11 @@ def load_params(path: str | Path, like: Params) -> Params:
     return unflatten({name: jnp.asarray(leaf) for name, leaf in stored.items()}, like)
 
 
+def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of the file, {"a/b/c": array}; errors as for `load_params`."""
+    return _read(Path(path))
+
+
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that `save_params` wrote; empty for a file of another program."""
     with _opened(Path(path)) as file:

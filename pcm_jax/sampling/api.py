@@ -85,7 +85,9 @@ def sample_picard(
         window: W, steps evaluated at once, 1..T. None is all T.
         tol: a state is accepted once every state that it was computed from changed by at most `tol` in the last round,
             measured by `norm`. 0 waits until nothing changes.
-        max_rounds: give up (result MAX_ROUNDS) after this many; T, the default, always suffices.
+        max_rounds: give up (result MAX_ROUNDS) after this many. T, the default, always suffices for the base model;
+        with
+            an adapter, which may hold rows back, the default is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
         init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
@@ -115,7 +117,7 @@ def sample_picard(
     check_common(model_fn, params, noise, solver, cond, key, step_noise)
     steps = len(solver)
     window = steps if window is None else window
-    max_rounds = steps if max_rounds is None else max_rounds
+    max_rounds = steps * (1 if adapter is None else 2) if max_rounds is None else max_rounds
     check_loop(
         solver,
         noise,

@@ -23,11 +23,15 @@ from pcm_jax.types import Array
 
 
 class History(NamedTuple):
-    """The round before, at this round's window rows: states `x`, steps `step` `[W, B, ...]`, `valid` `[W, B]`."""
+    """The round before, at this round's window rows: states `x`, steps `step` `[W, B, ...]`, `valid` `[W, B]`.
+
+    returned: `[W, B]`, rows that the fine-tuned model evaluated then and the base model evaluates now.
+    """
 
     x: Array
     step: Array
     valid: Array
+    returned: Array | None = None
 
 
 class Linearization(Protocol):
@@ -74,7 +78,10 @@ class _Secant:
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
         floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * jnp.sum(x * x, dims)
         known = before.valid & (moved > floor) & jnp.isfinite(ratio)
-        return jnp.where(known, jnp.clip(ratio, self.low, self.high), 1.0)
+        unknown = jnp.ones_like(ratio)
+        if before.returned is not None:
+            unknown = jnp.where(before.returned, jnp.asarray(rows.held_data, x.dtype), unknown)
+        return jnp.where(known, jnp.clip(ratio, self.low, self.high), unknown)
 
 
 def identity() -> Linearization:
@@ -102,7 +109,8 @@ def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
 
         A_i = clip(<F_i(x) - F_i(x_old), x - x_old> / |x - x_old|^2, low, high)
 
-    1 in a row's first round and where x did not move.
+    1 in a row's first round and where x did not move. Where the fine-tuned model has just handed back to the base model
+    it is the slope with the data prediction held: near the solution, without history, that is the better one.
     """
     if not 0 <= low < high:
         raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")

@@ -18,8 +18,9 @@ from jax import lax
 
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
-from pcm_jax.sampling.linearization import History, solve
+from pcm_jax.sampling.linearization import History
 from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, initial
+from pcm_jax.sampling.sweep import same_operator, sweep
 from pcm_jax.sampling.window import leading, slide, take_rows, window_rows
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, ArrayLike, PyTree
@@ -51,25 +52,31 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
     index = jnp.minimum(row, num_steps - 1)
     table = solver.rows(index)
 
-    # One batched network call, and the steps F_i(x_i) of all rows. Past the end the step is the identity.
     share, history = None, state.history
     if config.switch is not None:
         see = SwitchInput(state.round, row, state.rows.age, state.rows.residual)
         share = jnp.clip(config.switch(see).astype(state.x.dtype), 0.0, 1.0)
         share = jnp.where(inside & active[None], share, 0.0)
-        history = _same_operator(history, state.rows.share, share)
-    x = state.x[:-1]
-    f = table.data(x, evaluate(table.network_input(x), table.time, share))
-    f_prev = None if state.f_edge is None else jnp.concatenate([state.f_edge[None], f[:-1]])
-    z = None if inputs.step_noise is None else take_rows(inputs.step_noise, index)
-    step = jnp.where(_like(inside, x), table.step(x, f, f_prev, z), x)
+        history = same_operator(history, state.rows.share, share)
 
-    slope = config.linearization.slope(table, x, step, history)
-    y = solve(state.x, step, slope)
+    # One batched network call, and the steps F_i(x_i) of all rows. Past the end the step is the identity.
+    prediction = evaluate(table.network_input(state.x[:-1]), table.time, share)
+    z = None if inputs.step_noise is None else take_rows(inputs.step_noise, index)
+    f, step, y = sweep(
+        table,
+        config.linearization,
+        state.x,
+        prediction,
+        f_edge=state.f_edge,
+        step_noise=z,
+        inside=inside,
+        share=share,
+        history=history,
+    )
 
     # Certificate: state b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
     finite = jnp.all(jnp.isfinite(y), axis=tuple(range(2, y.ndim)))
-    residual = jnp.where(finite, config.norm(y - state.x[1:], jnp.asarray(table.variance, x.dtype)), jnp.inf)
+    residual = jnp.where(finite, config.norm(y - state.x[1:], jnp.asarray(table.variance, y.dtype)), jnp.inf)
     settled = jnp.concatenate([jnp.ones_like(inside[:1]), residual[:-1] <= inputs.tol])
     base = jnp.ones_like(inside) if share is None else share == 0
     certified = inside & settled & base & finite
@@ -135,17 +142,6 @@ def _remember(state: State, step: Array, shift: Array, config: LoopConfig) -> Hi
     return History(take_rows(state.x, index), take_rows(step, index), valid)
 
 
-def _same_operator(history: History | None, before: Array | None, share: Array) -> History | None:
-    """History of the rows that the base model evaluated in both rounds: a secant through two operators is of neither.
-
-    Rows of the fine-tuned model need none. Were it perfect, its step would be x plus the exact drift for every x, whose
-    derivative is 1, the slope without history.
-    """
-    if history is None or before is None:
-        return history
-    return history._replace(valid=history.valid & (before == 0) & (share == 0))
-
-
 def _age(residual: Array, age: Array, share: Array | None, shift: Array) -> Rows:
     """This round's numbers, moved to the rows of the next window."""
     window = residual.shape[0]
@@ -155,7 +151,7 @@ def _age(residual: Array, age: Array, share: Array | None, shift: Array) -> Rows
     return Rows(
         residual=jnp.where(stays, take_rows(residual, index), jnp.inf),
         age=jnp.where(stays, take_rows(age, index) + 1, 0),
-        share=None if share is None else take_rows(share, index),
+        share=None if share is None else jnp.where(stays, take_rows(share, index), 0.0),
     )
 
 

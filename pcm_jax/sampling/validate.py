@@ -101,7 +101,7 @@ def check_loop(
 
 
 def check_switch(
-    solver: Solver, model_fn: ModelFn, params: Any, noise: Any, cond: Any, *, adapter: Any, switch: Any, window: int
+    solver: Solver, model_fn: Any, params: Any, noise: Any, cond: Any, *, adapter: Any, switch: Any, window: int
 ) -> None:
     """A fine-tuned model and who decides on its share: both or none; lambda `[W, B]` in [0, 1]."""
     if (adapter is None) != (switch is None):
@@ -119,16 +119,22 @@ def check_switch(
     if getattr(switch, "__module__", None) == "pcm_jax.switching.schedules" and isinstance(switch, FunctionType):
         raise ValueError(f"switch must be an object such as pcm_jax.switching.{switch.__name__}(..): call it first")
     _check_share(switch, len(solver), window)
-    shape, dtype = jnp.shape(noise), jnp.result_type(noise)
-    time, share = (jax.ShapeDtypeStruct(shape[:1], kind) for kind in (jnp.float32, jnp.promote_types(dtype, "float32")))
-    described = jax.tree.map(_describe, (adapter, params, noise, cond))
+    leaves, structure = jax.tree.flatten(jax.tree.map(_describe, (adapter, params, noise, cond)))
+    _check_adapter(model_fn, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=32)
+def _check_adapter(model_fn: ModelFn, structure: Any, described: tuple[tuple[tuple[int, ...], Any], ...]) -> None:
+    adapter, params, noise, cond = structure.unflatten([jax.ShapeDtypeStruct(*pair) for pair in described])
+    time = jax.ShapeDtypeStruct(noise.shape[:1], jnp.float32)
+    share = jax.ShapeDtypeStruct(noise.shape[:1], jnp.promote_types(noise.dtype, jnp.float32))
 
     def predict(adapter: Any, params: Any, noise: Any, cond: Any, time: Any, share: Any) -> Any:
         return adapter.predict(model_fn, params, noise, time, cond, share)
 
-    out = jax.eval_shape(predict, *described, time, share)
-    if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (shape, dtype):
-        raise ValueError(f"the adapter returned {out} for an input of {dtype} {shape}; it must be like the input")
+    out = jax.eval_shape(predict, adapter, params, noise, cond, time, share)
+    if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (noise.shape, noise.dtype):
+        raise ValueError(f"the adapter returned {out} for an input {noise}; it must be like the input")
 
 
 @functools.lru_cache(maxsize=32)

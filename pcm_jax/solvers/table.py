@@ -63,18 +63,20 @@ class Solver:
         """m x."""
         return _expand(self.input_scale, x) * x
 
-    def data(self, x: Array, prediction: Array) -> Array:
-        """f = clip(u x + w p), for columns whose shape is a prefix of x's."""
+    def data(self, x: Array, prediction: Array, free: Array | None = None) -> Array:
+        """f = clip(u x + w p), for columns whose shape is a prefix of x's; without the clip where `free`."""
         prediction = prediction.astype(x.dtype)
         f = _expand(self.data_x, x) * x + _expand(self.data_p, x) * prediction
         if self.clip is None:
             return f
         # A clip would turn the network's inf into its bound, and a broken sample into one that looks whole.
         f = jnp.where(jnp.isfinite(prediction), f, jnp.nan)
-        if not callable(self.clip):
-            return jnp.clip(f, -self.clip, self.clip)
-        lead = jnp.ndim(self.time)
-        return self.clip(f.reshape((-1, *f.shape[lead:]))).reshape(f.shape)
+        if callable(self.clip):
+            lead = jnp.ndim(self.time)
+            clipped = self.clip(f.reshape((-1, *f.shape[lead:]))).reshape(f.shape)
+        else:
+            clipped = jnp.clip(f, -self.clip, self.clip)
+        return clipped if free is None else jnp.where(_expand(free, x) > 0, f, clipped)
 
     def step(self, x: Array, f: Array, f_prev: Array | None, z: Array | None) -> Array:
         """x' = a x + b f (+ b' f_prev) (+ c z)."""

@@ -77,7 +77,8 @@ class _Table:
     def __call__(self, see: SwitchInput) -> Array:
         table = jnp.asarray(self.table, see.residual.dtype)
         rounds, rows = table.shape
-        known = (see.age < rounds) & (see.row < rows)
+        # Rows that slide into the window later start from a neighbour's state, not from the noise of the measurement.
+        known = (see.age < rounds) & (see.row < rows) & (see.age == see.round)
         return jnp.where(known, table[jnp.minimum(see.age, rounds - 1), jnp.minimum(see.row, rows - 1)], 0.0)
 
 
@@ -121,7 +122,10 @@ def frontier(rows_per_round: float) -> Switch:
 
 
 def calibrated(table: ArrayLike) -> Switch:
-    """lambda = table[age, row], 0 after its last round: measured, see `pcm_jax.training.calibrate`.
+    """lambda = table[round, row], measured by `pcm_jax.training.calibrate`; 0 after its last round.
+
+    The measurement starts from noise in every row, so it holds for rows that are in the window from the first round on.
+    Rows that slide in later start next to an exact state, and run the base model.
 
     Args:
         table: `[rounds, rows]` in [0, 1].

@@ -1,17 +1,34 @@
-"""Training of denoisers."""
+"""Training of denoisers, and of the fine-tuned models that parallel sampling switches to."""
 
+from pcm_jax.training.calibration import Calibration, calibrate
+from pcm_jax.training.consistency import Consistency, consistency
 from pcm_jax.training.denoising import denoising_loss
+from pcm_jax.training.finetune import FinetuneConfig, Finetuned, finetune
+from pcm_jax.training.rounds import Base, error_per_round
 from pcm_jax.training.state import OptimizerConfig, TrainState, init_state, make_step, update_ema
 from pcm_jax.training.trainer import TrainConfig, read_metrics, train
+from pcm_jax.training.trajectories import Labels, OnlineTrajectories, solve_batch
 
 __all__ = [
+    "Base",
+    "Calibration",
+    "Consistency",
+    "FinetuneConfig",
+    "Finetuned",
+    "Labels",
+    "OnlineTrajectories",
     "OptimizerConfig",
     "TrainConfig",
     "TrainState",
+    "calibrate",
+    "consistency",
     "denoising_loss",
+    "error_per_round",
+    "finetune",
     "init_state",
     "make_step",
     "read_metrics",
+    "solve_batch",
     "train",
     "update_ema",
 ]

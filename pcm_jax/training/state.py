@@ -81,16 +81,28 @@ def update_ema(ema: Params, params: Params, step: Array, decay: float) -> Params
 
 @functools.lru_cache(maxsize=8)
 def make_step(
-    loss: Loss, optimizer: optax.GradientTransformation, ema_decay: float
+    loss: Loss, optimizer: optax.GradientTransformation, ema_decay: float, accumulate: int = 1
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """A compiled step(state, batch) -> (state, metrics). The state given in is donated: do not use it again.
 
     The same arguments give the same step, so that going on in one process does not compile again.
+
+    accumulate: the batch is worked off in that many equal parts, one after the other, for their mean gradient. Under
+    the batch's key "frozen" stands what all parts share.
     """
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def accumulated(params: Params, batch: Any, key: Array) -> Any:
+        shared = {"frozen": batch["frozen"]} if "frozen" in batch else {}
+        split = {name: entry for name, entry in batch.items() if name != "frozen"}
+        parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), split)
+        keys = jax.random.split(key, accumulate)
+        each = jax.lax.map(lambda part: gradient(params, part[0] | shared, part[1]), (parts, keys))
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), each)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
+        (value, metrics), grads = (gradient if accumulate == 1 else accumulated)(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = TrainState(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
@@ -36,6 +38,8 @@ class TrainConfig:
 
     directory: receives checkpoints/<step>/ and metrics.jsonl; None keeps nothing.
     stop_at: end this process early, as an interruption would; the schedule still runs to `num_steps`.
+    accumulate: parts that a batch is worked off in, for batches that do not fit. data_parallel: devices that a batch is
+    spread over; parameters are whole on each.
     """
 
     num_steps: int
@@ -46,9 +50,18 @@ class TrainConfig:
     evaluate_every: int = 1000
     stop_at: int | None = None
     progress: bool = True
+    accumulate: int = 1
+    data_parallel: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "checkpoint_every", "log_every", "evaluate_every"):
+        for name in (
+            "num_steps",
+            "checkpoint_every",
+            "log_every",
+            "evaluate_every",
+            "accumulate",
+            "data_parallel",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -62,6 +75,7 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     resume: bool = True,
+    frozen: Any = None,
 ) -> TrainState:
     """Minimise `loss` and return the last state; use its `ema` for sampling.
 
@@ -75,6 +89,7 @@ def train(
         key: root of all randomness of the steps.
         evaluate: called with the state every `evaluate_every` steps and after the last; its numbers are logged.
         resume: False refuses to run in a directory that has checkpoints.
+        frozen: arrays that are not trained, such as a base model's; every batch gets them under the key "frozen".
 
     Raises:
         ValueError: the directory's checkpoints are of another architecture, damaged, or not wanted.
@@ -89,11 +104,14 @@ def train(
         batches.set_state(position)
     start = int(state.step)
     metrics_log = _Metrics(config.directory, start)
-    step_fn = make_step(loss, optimizer, config.optimizer.ema_decay)
+    step_fn = make_step(loss, optimizer, config.optimizer.ema_decay, config.accumulate)
+    place = _placement(config.data_parallel)
+    state, extra = place(state, None), {} if frozen is None else {"frozen": place(frozen, None)}
     last = min(config.num_steps, config.stop_at or config.num_steps)
     with _bar(last, start, config.progress) as bar:
         for step in range(start + 1, last + 1):
-            state, metrics = step_fn(state, next(batches))
+            batch = next(batches)
+            state, metrics = step_fn(state, {**place(batch, "data"), **extra} if extra else place(batch, "data"))
             if step % config.log_every == 0 or step == last:
                 numbers = metrics_log.write(step, metrics)
                 bar.set_postfix(loss=f"{numbers['loss']:.4f}")
@@ -103,6 +121,21 @@ def train(
                 checkpoints.save(step, state, batches.get_state())
             bar.update()
     return state
+
+
+def _placement(count: int) -> Callable[[Any, str | None], Any]:
+    """put(tree, axis): leading axis spread over `count` devices, or with axis None whole on each."""
+    if count == 1:
+        return lambda tree, axis: tree
+    devices = jax.devices()
+    if count > len(devices):
+        raise ValueError(f"data_parallel={count} devices asked for, there are {len(devices)}; choose 1..{len(devices)}")
+    mesh = Mesh(np.asarray(devices[:count]), ("data",), axis_types=(AxisType.Auto,))
+
+    def put(tree: Any, axis: str | None) -> Any:
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(axis)))
+
+    return put
 
 
 class _Silent(contextlib.AbstractContextManager["_Silent"]):

@@ -1,4 +1,7 @@
+import gzip
 import io
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from pcm_jax.data import data_directory, load_source
+from pcm_jax.data.idx import FILES, read_idx
 from pcm_jax.data.sources import ImageSource
 
 
@@ -54,6 +58,7 @@ def test_tfds_slices_are_splits(data_dir, train_set):
 def test_a_dataset_that_is_not_there_is_an_error_with_the_remedy_and_nothing_is_downloaded(name, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *a, **k: pytest.fail("a download"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pcm_jax.data.idx.PLACES", {})
     with pytest.raises(ValueError, match=f"{name} is not in .*Remedy: .*tfds.builder\\('{name}'.*PCM_JAX_DATA"):
         load_source(name, "train", tmp_path)
 
@@ -125,3 +130,47 @@ assert batch["x"].shape == (16, 8, 8, 1) and "tensorflow" not in sys.modules
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def idx(folder, count):
+    """The four files of a small Fashion-MNIST."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    made = {}
+    for split, (images, labels) in FILES.items():
+        pixels = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        classes = (np.arange(count) % 10).astype(np.uint8)
+        made[split] = pixels, classes
+        head = b"\0\0\x08\x03" + struct.pack(">3I", count, 28, 28)
+        (folder / images).write_bytes(gzip.compress(head + pixels.tobytes()))
+        (folder / labels).write_bytes(gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", count) + classes.tobytes()))
+    return made
+
+
+def test_fashion_mnist_is_made_from_idx_files_and_then_needs_them_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("pcm_jax.data.idx.PLACES", {})
+    made = idx(tmp_path / "idx" / "fashion_mnist", 12)
+    source = load_source("fashion_mnist", "train", tmp_path)
+    shutil.rmtree(tmp_path / "idx")
+    again = load_source("fashion_mnist", "train", tmp_path)
+    np.testing.assert_array_equal(source.images, again.images)
+    pixels, classes = made["train"]
+    found = {image.tobytes(): label for image, label in zip(source.images, source.labels, strict=True)}
+    assert found == {image.tobytes(): label for image, label in zip(pixels, classes, strict=True)}
+    assert (source.max_value, source.num_classes, source.images.shape[1:]) == (255, 10, (28, 28, 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", 5) + b"abc"), "promises .* and holds 3 bytes"),
+        (gzip.compress(b"PK\3\4 something else"), "is no IDX file"),
+        (gzip.compress(b"\0\0\x08\x01" * 100)[:20], "truncated or not gzipped"),
+        (b"not gzip", "truncated or not gzipped"),
+    ],
+)
+def test_bad_idx_files(tmp_path, content, message):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_idx(path)

@@ -1,0 +1,204 @@
+"""What PCM gains: error of the sample after every round, and rounds to the certificate, beside Picard's.
+
+Fresh noises for every seed, in batches that a small machine can hold. Each cell (solver, seed, method, window) is kept
+in experiments/out as soon as it is measured, so that a study that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import pcm_jax as pcm
+from experiments import plots, study
+from experiments.figures import RESULTS, record, write_result
+from pcm_jax.metrics import rounds_to
+from pcm_jax.pretrained import Pretrained, load, load_adapter
+from pcm_jax.trees import fingerprint
+
+METHODS = {
+    "Picard": ("identity", False),
+    "Picard + secant": ("secant", False),
+    "PCM": ("identity", True),
+    "PCM + secant": ("secant", True),
+}
+VISUAL = 0.1
+"""Visually exact: RMS error of a tenth of the data's standard deviation."""
+FIRST_SEED = 10_000
+"""Training draws from small seeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Measure a model's shipped adapters.
+
+    noises: fresh ones for each seed. batch: sampled at once. windows: besides the full one, for certified rounds.
+    """
+
+    model: str = "digits"
+    solvers: tuple[str, ...] = ("DDIM-50", "DDIM-100")
+    noises: int = 256
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch: int = 64
+    windows: tuple[int, ...] = (8, 16, 32)
+    tol: float = 1e-2
+    out: Path = Path("experiments/out/pcm_study")
+
+
+def adapter_name(model: str, solver: str) -> str:
+    """As `experiments.pcm train` ships it."""
+    return f"{model}-{solver.lower().replace('-', '').replace('+', 'p')}"
+
+
+def run_study(config: Study, console: Console) -> dict[str, Any]:
+    """All cells, then the tables, the plot and the headline numbers."""
+    model = load(config.model)
+    cells: list[tuple[str, int, str, int | None]] = [
+        (solver, seed, method, None) for solver in config.solvers for seed in config.seeds for method in METHODS
+    ]
+    cells += [
+        (solver, config.seeds[0], method, window)
+        for solver in config.solvers
+        for method in ("Picard + secant", "PCM + secant")
+        for window in config.windows
+    ]
+    found: list[dict[str, Any]] = []
+    bar = Progress(
+        TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        task = bar.add_task("", total=len(cells))
+        for solver, seed, method, window in cells:
+            bar.update(task, description=f"{solver}, seed {seed}, {method}, window {window or 'full'}")
+            found.append(_cell(config, model, solver, seed, method, window))
+            bar.advance(task)
+    summary = {solver: _summary(model, found, solver) for solver in config.solvers}
+    command = f"python -m experiments.pcm study --model {config.model}"
+    payload = {"cells": found, "summary": summary}
+    write_result(f"pcm_study_{config.model}", payload, config=config, seed=config.seeds[0], command=command)
+    for solver, numbers in summary.items():
+        key = f"{config.model}.{solver.lower().replace('-', '')}"
+        for name, value in numbers["figures"].items():
+            if value is not None:
+                record(f"{key}.{name}", value, command=command)
+    curves = [
+        {"solver": solver, "method": method, "error": numbers["error"][method]}
+        for solver, numbers in summary.items()
+        for method in METHODS
+    ]
+    plots.errors(curves, RESULTS / f"pcm_study_{config.model}.png", exact=VISUAL * model.data_std)
+    _show(summary, console)
+    return payload
+
+
+def _cell(
+    config: Study, model: Pretrained, solver_name: str, seed: int, method: str, window: int | None
+) -> dict[str, Any]:
+    """One method on one seed's noises; from the file if it has been measured with this configuration before."""
+    adapter = load_adapter(adapter_name(config.model, solver_name), model)
+    solver = study.solvers(model)[solver_name]
+    about = {
+        "solver": solver_name,
+        "seed": seed,
+        "method": method,
+        "window": window,
+        "noises": config.noises,
+        "tol": config.tol,
+        "base": fingerprint(model.params),
+        "adapter": fingerprint(adapter.lora) if METHODS[method][1] else None,
+    }
+    path = config.out / f"{config.model}-{solver_name}-{seed}-{method}-{window}.json".replace(" ", "").replace("+", "p")
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        if {name: known.get(name) for name in about} == about:
+            return known
+    slope, tuned = METHODS[method]
+    options: dict[str, Any] = {"tol": config.tol, "linearization": study.SLOPES[slope], "window": window}
+    if tuned:
+        options |= {"adapter": adapter.adapter, "switch": adapter.switch}
+    squares, rounds, results, evaluations, worst = [], [], set(), 0, 0.0
+    for index, size in enumerate(_parts(config.noises, config.batch)):
+        case = study.problem(model, solver, batch=size, seed=FIRST_SEED + 1000 * seed + index)
+        exact = np.asarray(case.sequential().sample)
+        out = case.picard(return_rounds=window is None, **options)
+        if out.iterates is not None:
+            squares.append(
+                np.mean((np.asarray(out.iterates, np.float64) - exact) ** 2, axis=tuple(range(2, 1 + exact.ndim)))
+            )
+        rounds += np.asarray(out.stats.rounds).tolist()
+        results |= {pcm.ResultCode(int(code)).name for code in np.asarray(out.result)}
+        evaluations += int(out.stats.evaluations.sum())
+        worst = max(worst, float(np.max(np.abs(np.asarray(out.sample) - exact))))
+    length = max(rounds)
+    cell = about | {
+        "error": [float(np.sqrt(e)) for e in np.mean(np.concatenate(squares, 1), 1)[:length]] if squares else None,
+        "rounds_mean": float(np.mean(rounds)),
+        "rounds_max": length,
+        "evaluations": evaluations,
+        "result": " + ".join(sorted(results)),
+        "max_difference": worst,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(cell))
+    return cell
+
+
+def _parts(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _summary(model: Pretrained, cells: Sequence[dict[str, Any]], solver: str) -> dict[str, Any]:
+    """Means over seeds, and the headline ratios."""
+    mine = [cell for cell in cells if cell["solver"] == solver]
+    whole = {method: [c for c in mine if c["method"] == method and c["window"] is None] for method in METHODS}
+    error = {method: _mean_curve([cell["error"] for cell in group]) for method, group in whole.items()}
+    rounds = {method: float(np.mean([cell["rounds_mean"] for cell in group])) for method, group in whole.items()}
+    visual = {method: rounds_to(curve, VISUAL * model.data_std) for method, curve in error.items()}
+    certified = {"full": rounds["PCM + secant"] / rounds["Picard + secant"]}
+    for window in sorted({cell["window"] for cell in mine if cell["window"]}):
+        pair = {cell["method"]: cell["rounds_mean"] for cell in mine if cell["window"] == window}
+        certified[str(window)] = pair["PCM + secant"] / pair["Picard + secant"]
+
+    def ratio(tuned: str, base: str, after: int) -> float:
+        return error[tuned][after - 1] / error[base][after - 1]
+
+    steps = len(study.solvers(model)[solver])
+    fast, plain = visual["PCM + secant"], visual["Picard"]
+    figures = {
+        "error_ratio_round2": ratio("PCM", "Picard", 2),
+        "error_ratio_round4": ratio("PCM", "Picard", 4),
+        "error_ratio_secant_round2": ratio("PCM + secant", "Picard + secant", 2),
+        "error_ratio_secant_round4": ratio("PCM + secant", "Picard + secant", 4),
+        "visual_rounds_ratio": fast / plain if fast and plain else None,
+        "visual_rounds_over_sequential": fast / steps if fast else None,
+        "certified_rounds_ratio": certified["full"],
+        "certified_rounds_ratio_worst": max(certified.values()),
+    }
+    return {"error": error, "rounds": rounds, "visual": visual, "certified": certified, "figures": figures}
+
+
+def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Root mean square over seeds; a run that ended earlier stays where it was."""
+    length = max(map(len, curves))
+    whole = np.array([list(curve) + [curve[-1]] * (length - len(curve)) for curve in curves])
+    return [float(value) for value in np.sqrt(np.mean(whole**2, axis=0))]
+
+
+def _show(summary: dict[str, Any], console: Console) -> None:
+    for solver, numbers in summary.items():
+        table = Table(title=f"{solver}: RMS error after each round")
+        for title in ("method", *map(str, range(1, 9)), "visually exact", "certified (mean)"):
+            table.add_column(title, justify="left" if title == "method" else "right")
+        for method, curve in numbers["error"].items():
+            errors = [f"{value:.4f}" for value in curve[:8]] + [""] * (8 - len(curve[:8]))
+            table.add_row(method, *errors, str(numbers["visual"][method]), f"{numbers['rounds'][method]:.2f}")
+        console.print(table)
+        console.print(numbers["figures"])

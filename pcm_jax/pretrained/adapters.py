@@ -1,0 +1,101 @@
+"""Fine-tuned adapters in files: LoRA factors, the switch measured for them, and what they were made for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax import lora
+from pcm_jax.lora import LoRA
+from pcm_jax.networks import factored
+from pcm_jax.pretrained.models import Pretrained
+from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, save_params
+from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
+from pcm_jax.trees import fingerprint
+
+ADAPTERS = Path(__file__).parent / "adapters"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PretrainedAdapter:
+    """What `sample_picard` takes: `adapter=` and `switch=`.
+
+    lora: the factors. table: lambda `[rounds, T]`, measured. about: the solver it was trained for, and how.
+
+    Example:
+        model = pcm_jax.pretrained.load("digits")
+        pcm = pcm_jax.pretrained.load_adapter("digits-ddim50", model)
+        pcm_jax.sample_picard(model.model_fn, model.params, noise, solver, adapter=pcm.adapter, switch=pcm.switch)
+    """
+
+    name: str
+    lora: LoRA
+    table: np.ndarray
+    adapter: ParameterSpace
+    about: dict[str, Any]
+
+    @property
+    def switch(self) -> Switch:
+        """The calibrated one."""
+        return calibrated(self.table) if self.table.size else never()
+
+
+def available_adapters(directory: str | Path = ADAPTERS) -> tuple[str, ...]:
+    """Names that `load_adapter` knows."""
+    return tuple(sorted(path.stem for path in Path(directory).glob("*.safetensors")))
+
+
+def save_adapter(
+    path: str | Path, adapted: LoRA, table: np.ndarray, model: Pretrained, about: dict[str, Any] | None = None
+) -> Path:
+    """Write a LoRA of `model`, with the model's fingerprint, and its table."""
+    path = Path(path)
+    lora.check(model.params, adapted)
+    tree = {"factors": adapted.factors, "table": np.asarray(table, np.float32)}
+    metadata = {"scale": adapted.scale, "base": fingerprint(model.params), "model": model.name, "about": about or {}}
+    save_params(path, tree, metadata)
+    return path
+
+
+def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS) -> PretrainedAdapter:
+    """The adapter called `name`; nothing is downloaded.
+
+    Args:
+        name: such as "digits-ddim50"; `available_adapters()` lists them.
+        model: the model that it adapts.
+        directory: where `<name>.safetensors` lies, by default inside the package.
+
+    Raises:
+        ValueError: an unknown name, a foreign or truncated file, or a LoRA of another model.
+    """
+    path = Path(directory) / f"{name}.safetensors"
+    if not path.is_file():
+        known = ", ".join(available_adapters(directory)) or "none"
+        raise ValueError(f"there is no adapter {name!r} in {directory}; there are: {known}")
+    metadata, arrays = load_metadata(path), load_arrays(path)
+    if not {"scale", "base"} <= metadata.keys() or "table" not in arrays:
+        raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
+    factors: dict[str, dict[str, Any]] = {}
+    for key, array in arrays.items():
+        if key != "table":
+            kernel, part = key.removeprefix("factors/").rsplit("/", 1)
+            factors.setdefault(kernel, {})[part] = jnp.asarray(array)
+    adapted = LoRA(factors, float(metadata["scale"]))
+    if metadata["base"] != fingerprint(model.params):
+        lora.check(model.params, adapted)  # says which kernel differs, if one does
+        raise ValueError(
+            f"{path} was trained on other weights of this architecture (fingerprint {metadata['base']}, these are "
+            f"{fingerprint(model.params)}); fine-tune it again, or load the model {metadata.get('model')!r}"
+        )
+    return PretrainedAdapter(
+        name=name,
+        lora=jax.tree.map(jnp.asarray, adapted),
+        table=np.asarray(arrays["table"]),
+        adapter=factored(model.model_fn, adapted),
+        about=dict(metadata.get("about", {})),
+    )

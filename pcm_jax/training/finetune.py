@@ -1,0 +1,162 @@
+"""The whole recipe: train under the switch, measure the switch anew, and again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.sampling.linearization import Linearization, identity, secant
+from pcm_jax.solvers import Solver
+from pcm_jax.switching.spaces import FactoredFn
+from pcm_jax.training.calibration import Calibration, calibrate
+from pcm_jax.training.consistency import Consistency, Tuned, consistency
+from pcm_jax.training.rounds import Base, error_per_round
+from pcm_jax.training.state import OptimizerConfig, TrainState
+from pcm_jax.training.trainer import TrainConfig, train
+from pcm_jax.training.trajectories import DrawCond, OnlineTrajectories, solve_batch
+from pcm_jax.types import ModelFn, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """How long, how many, and by which recipe.
+
+    phases: steps of each training run; the switch is measured after every one. The first phase trains all rows of the
+    first round. paper: the paper's recipe instead, every row of `paper_rounds` rounds, X^k from the base model's plain
+    Picard, states compared; the switch is measured at the end. batch_size: trajectories a step. heldout: noises that
+    the switch is measured on. calibration_rounds: longest table. evaluate_rounds: rounds of the error curve that is
+    logged. loss: further fields of `Consistency`.
+    """
+
+    phases: tuple[int, ...] = (120, 120)
+    batch_size: int = 16
+    optimizer: OptimizerConfig = OptimizerConfig(2e-3, warmup_steps=20, ema_decay=0.99)  # noqa: RUF009 - frozen
+    heldout: int = 32
+    calibration_rounds: int = 4
+    evaluate_rounds: int = 6
+    evaluate_every: int = 100
+    paper: bool = False
+    paper_rounds: int = 6
+    loss: tuple[tuple[str, Any], ...] = ()
+    accumulate: int = 1
+    data_parallel: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.phases or min(self.phases) < 1:
+            raise ValueError(f"phases must be numbers of steps, at least one of them, got {self.phases}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuned:
+    """tuned: the moving average that sampling uses. calibration: the switch, measured last, and its history `tables`.
+
+    evaluations: forward evaluations of the network that everything took, a row with a gradient counting three.
+    """
+
+    tuned: Tuned
+    calibration: Calibration
+    tables: tuple[np.ndarray, ...]
+    evaluations: float
+
+
+def finetune(
+    model_fn: ModelFn,
+    params: Params,
+    solver: Solver,
+    shape: tuple[int, ...],
+    tuned: Tuned,
+    config: FinetuneConfig,
+    *,
+    draw_cond: DrawCond,
+    factored: FactoredFn | None = None,
+    linearization: Linearization = secant(),  # noqa: B008 - frozen
+    directory: str | None = None,
+    report: Callable[[str], None] = lambda text: None,
+    progress: bool = True,
+) -> Finetuned:
+    """Fine-tune `tuned` (a `LoRA` or a copy of `params`) so that one round jumps to the fixed point.
+
+    Args:
+        model_fn, params, solver: the base model and its sampler.
+        shape: of one sample.
+        tuned: where to start; a LoRA needs `factored`, its factored form.
+        draw_cond: conditioning to train on, such as `Labels(10)`.
+        linearization: the slope that sampling will use.
+        directory: phases are kept there, one folder each, and gone on with when they are there already.
+        report: called with a line of text after every phase.
+        progress: show a bar.
+
+    Returns:
+        The fine-tuned model and its switch.
+    """
+    base = Base(params, solver)
+    heldout_key, train_key = jax.random.split(jax.random.key(config.seed))
+    heldout = solve_batch(model_fn, base, shape, config.heldout, draw_cond, heldout_key)
+    num_steps = len(solver)
+    options = dict(config.loss)
+    if config.paper:
+        options = {"on_policy": False, "target": "states", "linearization": identity()} | options
+    table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
+    tables, spent, calibration = [table], float(config.heldout * num_steps), None
+    for phase, steps in enumerate(config.phases):
+        loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
+        batches = OnlineTrajectories(
+            model_fn,
+            params,
+            solver,
+            shape,
+            batch_size=config.batch_size,
+            rounds=len(table),
+            seed=config.seed + 1000 * (phase + 1),
+            draw_cond=draw_cond,
+            source="on_policy" if loss.on_policy else "picard",
+        )
+
+        def curve(state: TrainState, loss: Consistency = loss, table: np.ndarray = table) -> dict[str, Any]:
+            errors = error_per_round(
+                model_fn,
+                linearization,
+                config.evaluate_rounds,
+                base,
+                loss.adapter(state.ema),
+                heldout,
+                jnp.asarray(table),
+            )
+            return {f"error_round_{k + 1}": errors[k] for k in range(config.evaluate_rounds)}
+
+        length = TrainConfig(
+            num_steps=steps,
+            optimizer=config.optimizer,
+            directory=None if directory is None else f"{directory}/phase_{phase}",
+            evaluate_every=config.evaluate_every,
+            checkpoint_every=max(1, min(200, steps)),
+            log_every=10,
+            accumulate=config.accumulate,
+            data_parallel=config.data_parallel,
+            progress=progress,
+        )
+        state = train(length, loss, tuned, batches, jax.random.fold_in(train_key, phase), evaluate=curve, frozen=base)
+        tuned = jax.tree.map(jnp.asarray, jax.device_get(state.ema))
+        spent += steps * config.batch_size * loss.evaluations(num_steps)
+        calibration = calibrate(
+            model_fn,
+            base,
+            loss.adapter(tuned),
+            heldout,
+            rounds=config.calibration_rounds,
+            linearization=linearization,
+        )
+        spent += calibration.evaluations
+        error = np.array2string(calibration.error[0], precision=3)
+        report(f"phase {phase}: borders {calibration.borders}; without and with it {error}")
+        tables.append(calibration.table)
+        if len(calibration.table) and not config.paper:
+            table = calibration.table
+    assert calibration is not None
+    return Finetuned(tuned, calibration, tuple(tables), spent)

@@ -1,0 +1,99 @@
+"""Picard rounds over a whole trajectory, for the consistency trainer and the calibration: no window, no stop."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.sampling.linearization import History, Linearization
+from pcm_jax.sampling.network import call_rows
+from pcm_jax.sampling.sweep import same_operator, sweep
+from pcm_jax.solvers import Solver
+from pcm_jax.switching import Adapter
+from pcm_jax.types import Array, Cond, ModelFn, Params
+
+
+class Base(NamedTuple):
+    """What stays as it is while a model is fine-tuned: the base model's parameters and the solver."""
+
+    params: Params
+    solver: Solver
+
+
+class Trajectory(NamedTuple):
+    """Between two rounds: states `[T + 1, B, ...]`, the last round's steps and inputs, and its lambda `[T]`."""
+
+    x: Array
+    history: History
+    share: Array
+
+
+def begin(noise: Array, num_steps: int) -> Trajectory:
+    """Every state a copy of the noise `[B, ...]`."""
+    x = jnp.broadcast_to(noise, (num_steps + 1, *noise.shape))
+    unseen = jnp.zeros((num_steps, noise.shape[0]), bool)
+    history = History(x[:-1], x[:-1], unseen, unseen)
+    return Trajectory(x, history, jnp.zeros(num_steps, x.dtype))
+
+
+def columns(solver: Solver, batch: int) -> Solver:
+    """The whole table with columns `[T, B]`."""
+    return jax.tree.map(lambda column: jnp.broadcast_to(jnp.asarray(column)[:, None], (len(solver), batch)), solver)
+
+
+def advance(
+    model_fn: ModelFn,
+    base: Base,
+    adapter: Adapter | None,
+    at: Trajectory,
+    cond: Cond,
+    step_noise: Array | None,
+    share: Array,
+    linearization: Linearization,
+) -> Trajectory:
+    """One round with lambda = `share` `[T]`, on rows that the batch shares."""
+    batch, dtype = at.x.shape[1], at.x.dtype
+    table = columns(base.solver, batch)
+    rows = jnp.broadcast_to(share[:, None], (len(base.solver), batch))
+    prediction = call_rows(
+        model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
+    )
+    _, step, y = sweep(
+        table,
+        linearization,
+        at.x,
+        prediction,
+        f_edge=jnp.zeros_like(at.x[0]) if base.solver.multistep else None,
+        step_noise=step_noise,
+        share=rows,
+        history=same_operator(at.history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
+    )
+    seen = jnp.ones_like(at.history.valid)
+    history: Any = History(at.x[:-1], step, seen, jnp.zeros_like(seen))
+    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def error_per_round(
+    model_fn: ModelFn,
+    linearization: Linearization,
+    rounds: int,
+    base: Base,
+    adapter: Adapter | None,
+    batch: dict[str, Any],
+    table: Array,
+) -> Array:
+    """RMS error of the last state after rounds 1 .. `rounds`, the first ones with lambda = `table` `[rounds, T]`."""
+    exact = jnp.moveaxis(batch["exact"], 0, 1)
+    z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
+    shares = jnp.zeros((rounds, len(base.solver))).at[: table.shape[0]].set(table[:rounds])
+
+    def body(at: Trajectory, share: Array) -> tuple[Trajectory, Array]:
+        new = advance(model_fn, base, adapter, at, batch["cond"], z, share, linearization)
+        return new, jnp.sqrt(jnp.mean((new.x[-1] - exact[-1]) ** 2))
+
+    return lax.scan(body, begin(exact[0], len(base.solver)), shares)[1]

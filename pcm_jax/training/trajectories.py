@@ -1,0 +1,115 @@
+"""Exact solutions and Picard trajectories to train on, made on the device, one batch at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.sampling import sample_sequential
+from pcm_jax.sampling.linearization import Linearization, identity
+from pcm_jax.sampling.network import draw_step_noise
+from pcm_jax.solvers import Solver
+from pcm_jax.training.rounds import Base, Trajectory, advance, begin
+from pcm_jax.types import Array, Cond, ModelFn, Params
+
+DrawCond = Callable[[Array, int], Cond]
+"""(key, batch size) -> conditioning with leading axis B, or None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Uniform class labels 0 .. num_classes - 1; None for a model without classes."""
+
+    num_classes: int
+
+    def __call__(self, key: Array, size: int) -> Cond:
+        if not self.num_classes:
+            return None
+        return jax.random.randint(key, (size,), 0, self.num_classes)
+
+
+def solve_batch(
+    model_fn: ModelFn, base: Base, shape: tuple[int, ...], size: int, draw_cond: DrawCond, key: Array
+) -> dict[str, Any]:
+    """Fresh noises and their exact solutions: exact `[B, T + 1, ...]`, cond, step_noise `[B, T, ...]` or None."""
+    noise_key, cond_key, step_key = jax.random.split(key, 3)
+    noise = jax.random.normal(noise_key, (size, *shape))
+    cond = draw_cond(cond_key, size)
+    z = draw_step_noise(step_key, len(base.solver), noise.shape, noise.dtype) if base.solver.stochastic else None
+    out = sample_sequential(model_fn, base.params, noise, base.solver, cond=cond, step_noise=z, return_trajectory=True)
+    assert out.trajectory is not None
+    return {
+        "exact": jnp.moveaxis(out.trajectory, 0, 1),
+        "cond": cond,
+        "step_noise": None if z is None else jnp.moveaxis(z, 0, 1),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def picard_iterate(
+    model_fn: ModelFn, linearization: Linearization, base: Base, batch: dict[str, Any], rounds: Array
+) -> Array:
+    """X^k of the base model, `[B, T + 1, ...]`, k = `rounds`."""
+    z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
+    share = jnp.zeros(len(base.solver))
+
+    def body(_: Array, at: Trajectory) -> Trajectory:
+        return advance(model_fn, base, None, at, batch["cond"], z, share, linearization)
+
+    return jnp.moveaxis(jax.lax.fori_loop(0, rounds, body, begin(batch["exact"][:, 0], len(base.solver))).x, 0, 1)
+
+
+class OnlineTrajectories:
+    """Endless batches for `Consistency`, all drawn from (seed, step): any position can be returned to.
+
+    source: "on_policy" gives exact solutions, the loss itself runs the rounds of the model in training; "picard" adds
+    X^k of the base model, the paper's data. rounds: k is drawn from 0 .. rounds - 1, one k for a batch. Nothing is
+    kept: each batch is solved when it is asked for.
+    """
+
+    def __init__(
+        self,
+        model_fn: ModelFn,
+        params: Params,
+        solver: Solver,
+        shape: tuple[int, ...],
+        *,
+        batch_size: int,
+        rounds: int,
+        seed: int,
+        draw_cond: DrawCond,
+        source: str = "on_policy",
+        linearization: Linearization | None = None,
+    ) -> None:
+        if source not in ("on_policy", "picard"):
+            raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
+        if batch_size < 1 or rounds < 1:
+            raise ValueError(f"batch_size and rounds must be at least 1, got {batch_size} and {rounds}")
+        self._model_fn, self._base, self._shape = model_fn, Base(params, solver), tuple(shape)
+        self._size, self._rounds, self._draw_cond = batch_size, rounds, draw_cond
+        self._key, self._picard = jax.random.key(seed), source == "picard"
+        self._linearization = identity() if linearization is None else linearization
+        self._step = 0
+
+    def __next__(self) -> dict[str, Any]:
+        key, round_key = jax.random.split(jax.random.fold_in(self._key, self._step))
+        batch = solve_batch(self._model_fn, self._base, self._shape, self._size, self._draw_cond, key)
+        k = jax.random.randint(round_key, (), 0, self._rounds)
+        if self._picard:
+            batch["x"] = picard_iterate(self._model_fn, self._linearization, self._base, batch, k)
+        batch["round"] = jnp.full(self._size, k, jnp.int32)
+        self._step += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, for JSON."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a position."""
+        self._step = int(state["step"])
