@@ -133,7 +133,7 @@ def _placement(count: int) -> Callable[[Any, str | None], Any]:
     mesh = Mesh(np.asarray(devices[:count]), ("data",), axis_types=(AxisType.Auto,))
 
     def put(tree: Any, axis: str | None) -> Any:
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(axis)))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(axis) if axis else PartitionSpec()))
 
     return put
 

@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pcm_jax as pcm
+from pcm_jax import lora, pretrained
+from pcm_jax.pretrained import ADAPTERS, available_adapters, load_adapter, save_adapter
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return pretrained.load("digits")
+
+
+@pytest.mark.fast
+def test_round_trip(tmp_path, digits):
+    adapted = lora.init(digits.params, 2, jax.random.key(0), alpha=5.0)
+    adapted = jax.tree.map(lambda leaf: leaf + 0.01, adapted)
+    table = np.eye(3, dtype=np.float32)
+    save_adapter(tmp_path / "mine.safetensors", adapted, table, digits, {"solver": "DDIM-3"})
+    found = load_adapter("mine", digits, tmp_path)
+    assert found.lora.scale == 2.5 and found.about == {"solver": "DDIM-3"}
+    np.testing.assert_array_equal(found.table, table)
+    assert jax.tree.structure(found.lora) == jax.tree.structure(adapted)
+    for a, b in zip(jax.tree.leaves(found.lora), jax.tree.leaves(adapted), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert available_adapters(tmp_path) == ("mine",)
+
+
+@pytest.mark.fast
+def test_bad_files(tmp_path, digits):
+    adapted = lora.init(digits.params, 2, jax.random.key(0))
+    path = save_adapter(tmp_path / "mine.safetensors", adapted, np.ones((1, 3)), digits)
+    with pytest.raises(ValueError, match="there are: mine"):
+        load_adapter("yours", digits, tmp_path)
+    other = jax.tree.map(lambda leaf: leaf + 1, digits.params)
+    retrained = pretrained.Pretrained(**{**digits.__dict__, "params": other})
+    with pytest.raises(ValueError, match="trained on other weights of this architecture"):
+        load_adapter("mine", retrained, tmp_path)
+    fashion = pretrained.load("fashion")
+    with pytest.raises(ValueError, match="LoRA is of another model"):
+        load_adapter("mine", fashion, tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="truncated or not a safetensors"):
+        load_adapter("mine", digits, tmp_path)
+    pretrained.save_params(tmp_path / "weights.safetensors", {"a": jnp.ones(3)})
+    with pytest.raises(ValueError, match="is no adapter"):
+        load_adapter("weights", digits, tmp_path)
+
+
+@pytest.mark.parametrize("name", available_adapters())
+def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
+    model = pretrained.load(name.split("-")[0])
+    adapter = load_adapter(name, model)
+    assert (ADAPTERS / f"{name}.md").is_file() and adapter.about["command"].startswith("python -m experiments.pcm")
+    steps = int(name.rsplit("ddim", 1)[1])
+    solver = pcm.solvers.ddim(model.schedule, steps, prediction=model.prediction, clip=model.clip)
+    size = 8 if model.name == "digits" else 2
+    noise = jax.random.normal(jax.random.key(99), (size, *model.sample_shape))
+    labels = jnp.arange(size)
+    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=labels).sample
+    errors = []
+    for options in ({}, {"adapter": adapter.adapter, "switch": adapter.switch}):
+        out = pcm.sample_picard(
+            model.model_fn, model.params, noise, solver, cond=labels, return_rounds=True, max_rounds=20, **options
+        )
+        assert np.asarray(out.converged).all()
+        assert np.max(np.abs(out.sample - exact)) < 0.05
+        errors.append(pcm.metrics.rms_error(out.iterates[1], exact))
+    assert errors[1] < 0.7 * errors[0]
