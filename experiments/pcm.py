@@ -24,7 +24,7 @@ from rich.console import Console
 from experiments import study
 from experiments.adapter_card import card
 from experiments.figures import RESULTS, device, record, versions, write_result
-from experiments.pcm_study import Study, adapter_name, run_study
+from experiments.pcm_study import Study, run_study
 from pcm_jax import lora
 from pcm_jax.networks import FactoredLinen, LinenModel
 from pcm_jax.pretrained import ADAPTERS, load, save_adapter
@@ -54,7 +54,7 @@ class Train:
 
     @property
     def name(self) -> str:
-        return adapter_name(self.model, self.solver)
+        return study.adapter_name(self.model, self.solver)
 
 
 def base_evaluations(model: str) -> float:

@@ -53,11 +53,6 @@ class Study:
     out: Path = Path("experiments/out/pcm_study")
 
 
-def adapter_name(model: str, solver: str) -> str:
-    """As `experiments.pcm train` ships it."""
-    return f"{model}-{solver.lower().replace('-', '').replace('+', 'p')}"
-
-
 def run_study(config: Study, console: Console) -> dict[str, Any]:
     """All cells, then the tables, the plot and the headline numbers."""
     model = load(config.model)
@@ -103,7 +98,7 @@ def _cell(
     config: Study, model: Pretrained, solver_name: str, seed: int, method: str, window: int | None
 ) -> dict[str, Any]:
     """One method on one seed's noises; from the file if it has been measured with this configuration before."""
-    adapter = load_adapter(adapter_name(config.model, solver_name), model)
+    adapter = load_adapter(study.adapter_name(config.model, solver_name), model)
     solver = study.solvers(model)[solver_name]
     about = {
         "solver": solver_name,

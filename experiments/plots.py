@@ -93,6 +93,24 @@ def sweep(rows: Sequence[Mapping[str, Any]], path: Path, *, tol: float = 1e-2) -
     plt.close(figure)
 
 
+def rounds_grid(early: Mapping[str, Sequence[np.ndarray]], exact: np.ndarray, path: Path, *, images: int = 32) -> None:
+    """A line of grids for each method: its images after 1, 2, .. rounds, and the exact ones at the right."""
+    columns = 1 + max(map(len, early.values()))
+    figure, axes = plt.subplots(len(early), columns, figsize=(2.3 * columns, 1.45 * len(early)), squeeze=False)
+    for line, (method, after) in zip(axes, early.items(), strict=True):
+        for index, (axis, shown) in enumerate(zip(line, [*after, exact], strict=True)):
+            axis.imshow(tile(shown[:images], 8), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if axis in axes[0]:
+                rounds = f"{index + 1} round" + "s" * (index > 0)
+                axis.set_title("sequential" if index == len(after) else rounds, fontsize=9)
+        line[0].set_ylabel(method.replace(", ", "\n"), fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 METHOD_STYLES = {
     "Picard": {"color": PLAIN, "linestyle": "--"},
     "Picard + secant": {"color": ACCELERATED, "linestyle": "--"},
@@ -101,29 +119,26 @@ METHOD_STYLES = {
 }
 
 
-def errors(
-    curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, names: Mapping[str, Any] | None = None
-) -> None:
+def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bottom: float = 1e-4) -> None:
     """Error of the sample after every round, a panel for each solver, a line for each method.
 
     Args:
         curves: {"solver", "method", "error"}, one entry a round.
         path: the PNG.
         exact: drawn as a line: the error that nobody sees.
-        names: styles of methods beyond METHOD_STYLES.
+        bottom: of the axis.
     """
-    styles = METHOD_STYLES | dict(names or {})
     solvers = list(dict.fromkeys(curve["solver"] for curve in curves))
     figure, axes = plt.subplots(1, len(solvers), figsize=(4.2 * len(solvers), 3.6), sharey=True, squeeze=False)
     for axis, solver in zip(axes[0], solvers, strict=True):
         for curve in (curve for curve in curves if curve["solver"] == solver):
             error = np.maximum(curve["error"], 1e-6)
-            style = {"marker": "o", "markersize": 3, "linewidth": 1.3} | styles.get(curve["method"], {})
+            style = {"marker": "o", "markersize": 3, "linewidth": 1.3} | METHOD_STYLES.get(curve["method"], {})
             axis.semilogy(range(1, len(error) + 1), error, label=curve["method"], **style)
         axis.axhline(exact, color=SEQUENTIAL, linewidth=0.8, linestyle=":")
         axis.set_title(solver, fontsize=10)
         axis.set_xlabel("rounds")
-        axis.set_ylim(bottom=1e-4)
+        axis.set_ylim(bottom=bottom)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("RMS error against the sequential sample\n(dotted: visually exact)")

@@ -12,7 +12,7 @@ import numpy as np
 
 import pcm_jax as pcm
 from pcm_jax.metrics import max_difference, rms_error
-from pcm_jax.pretrained import Pretrained
+from pcm_jax.pretrained import Pretrained, PretrainedAdapter, available_adapters, load_adapter
 from pcm_jax.sampling.linearization import Linearization
 from pcm_jax.solvers import Solver
 
@@ -65,6 +65,17 @@ def solvers(model: Pretrained) -> dict[str, Solver]:
         "DDPM-100": pcm.solvers.ddpm(model.schedule, 100, **options),
         "DPM-Solver++-20": pcm.solvers.dpm_solver_pp(model.schedule, 20, **options),
     }
+
+
+def adapter_name(model: str, solver: str) -> str:
+    """As `experiments.pcm train` ships it: digits, DDIM-50 -> digits-ddim50."""
+    return f"{model}-{solver.lower().replace('-', '').replace('+', 'p')}"
+
+
+def adapter_for(model: Pretrained, solver: str) -> PretrainedAdapter | None:
+    """The shipped one for this solver; None if there is none."""
+    name = adapter_name(model.name, solver)
+    return load_adapter(name, model) if name in available_adapters() else None
 
 
 def row(out: pcm.SampleOutput, reference: np.ndarray, seconds: float | None = None) -> dict[str, Any]:

@@ -140,8 +140,8 @@ def _check_adapter(model_fn: ModelFn, structure: Any, described: tuple[tuple[tup
 @functools.lru_cache(maxsize=32)
 def _check_share(switch: Any, steps: int, window: int) -> None:
     """Ask the switch about every round, with rows that have not moved, that move, and that have not been seen."""
-    row = jnp.arange(window, dtype=jnp.int32)[:, None]
     with jax.ensure_compile_time_eval():
+        row = jnp.arange(window, dtype=jnp.int32)[:, None]
         for change in (jnp.inf, 1.0, 0.0):
             residual = jnp.full((window, 1), change, jnp.float32)
 

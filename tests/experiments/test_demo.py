@@ -8,19 +8,21 @@ import pytest
 from rich.console import Console
 
 import pcm_jax as pcm
-from experiments import demo, study
+from experiments import demo, plots, study
 from experiments.bench_spmd import collective_bytes
 
 
 @pytest.fixture(scope="module")
 def outcome():
-    config = demo.Config(images=2, solvers=("DDIM-50", "DPM-Solver++-20"))
+    config = demo.Config(images=2, solvers=("DDIM-50", "DPM-Solver++-20"), switch_images=2, switch_rounds=6)
     return demo.run(config, Console(file=io.StringIO()))
 
 
 def test_every_solver_with_every_method(outcome):
     rows = outcome["rows"]
-    assert [row["method"] for row in rows] == 2 * ["sequential", "Picard", "Picard + secant"]
+    methods = ["sequential", "Picard", "Picard + secant"]
+    # An adapter is shipped for the first solver.
+    assert [row["method"] for row in rows] == [*methods, "PCM + secant", *methods]
     # The strong few-step sampler stands in the same table (trap 13).
     assert set(demo.Config().solvers) == {"DDIM-50", "DDIM-100", "DDPM-100", "DPM-Solver++-20"}
     for row in rows:
@@ -44,9 +46,27 @@ def test_curves_end_where_the_rows_do(outcome):
 
 def test_the_same_images_stand_side_by_side(outcome):
     reference, *others = outcome["panels"].values()
-    assert len(others) == 2
+    assert len(others) == 3
     for images in others:
         np.testing.assert_allclose(images, reference, atol=0.1)
+
+
+def test_every_switch_has_a_curve_and_pcm_leads_at_first(outcome):
+    curves = {curve["method"]: curve["error"] for curve in outcome["switches"]}
+    assert {name.split(" ")[0].split("(")[0] for name in curves} == {
+        "always", "after", "linear", "frontier", "adaptive", "never", "calibrated",
+    }  # fmt: skip
+    assert curves["calibrated (PCM + secant)"][0] < 0.6 * curves["never (Picard + secant)"][0]
+    # always() never lets go of its own fixed point.
+    assert curves["always"][-1] > 5 * curves["calibrated (PCM + secant)"][-1]
+
+
+def test_the_pictures(outcome, tmp_path):
+    plots.rounds_grid(outcome["early"], outcome["reference"], tmp_path / "rounds.png")
+    plots.errors(outcome["switches"], tmp_path / "switches.png", exact=0.01)
+    for name in ("rounds", "switches"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+    assert [len(after) for after in outcome["early"].values()] == 3 * [4]
 
 
 def test_timed_runs_compute_the_sample():

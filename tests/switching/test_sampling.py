@@ -171,3 +171,17 @@ def test_quality_mode_returns_the_best_sample_so_far_with_its_residual():
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         pcm.sample_picard(problems.mlp, PARAMS, NOISE, problems.SOLVERS["ddim"](), **options)
+
+
+def test_a_switch_that_was_never_seen_is_checked_inside_a_traced_function():
+    solver = problems.SOLVERS["ddim"]()
+
+    @jax.jit
+    def larger(params, noise, table):
+        # Made here, so no earlier call has checked it.
+        switch = switching.calibrated(np.asarray(((0.25, 1.0, 0.75),)) * np.ones((2, 1)))
+        near = switching.FeatureSpace(jax.tree.map(lambda leaf: leaf * table, params))
+        return pcm.sample_picard(problems.mlp, params, noise, solver, tol=1e-4, adapter=near, switch=switch).sample
+
+    reference = pcm.sample_sequential(problems.mlp, PARAMS, NOISE, solver).sample
+    np.testing.assert_allclose(larger(PARAMS, NOISE, 1.02), reference, atol=2e-3)
