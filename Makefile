@@ -15,7 +15,7 @@ READY := $(VENV)/.stamp
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test fast lint demo bench readme clean distclean
+.PHONY: help venv test fast lint demo pcm bench readme clean distclean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ lint: $(READY) ## Check style, format and types
 
 demo: $(READY) ## Sample with the shipped model: sequential, Picard, Picard with secant
 	$(RUN) -m experiments.demo $(ARGS)
+
+pcm: $(READY) ## Fine-tune and measure adapters: make pcm ARGS="train --model digits"
+	$(RUN) -m experiments.pcm $(ARGS)
 
 bench: $(READY) ## Measure overhead, rounds and cost per device into experiments/results
 	$(RUN) -m experiments.bench $(ARGS)

@@ -25,8 +25,9 @@ out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=jnp.ar
 ## What it is
 Low-rank factors of rank {rank} for every kernel ({parameters:,} parameters), trained so that the first round from noise
 lands near the exact trajectory (Picard consistency, arXiv 2503.19731, with the switch in the loop), and the switch that
-was measured for them: in round k the fine-tuned model evaluates the rows from {borders} on, the base model all others
-and every later round. The result is certified under the base model, so it is the base model's sample.
+was measured for them, one for each slope of the scan. In rounds 1, 2, .. the fine-tuned model evaluates the rows from
+these on, the base model all others and every later round: {borders}. The result is certified under the base model, so
+it is the base model's sample.
 
 ## Training
 {settings}
@@ -34,9 +35,9 @@ and every later round. The result is certified under the base model, so it is th
 {seconds:.0f} s on {device}; {evaluations:,.0f} evaluations of the network, {share:.1%} of the base model's training.
 
 ## Measured on {heldout} held-out noises
-RMS error of the sample after the first round, and after 1, 2, 3 rounds of the base model behind it:
+RMS error of the sample after the first round, and after 1, 2, 3 rounds of the base model behind it (secant):
 
-| | | | | |
+| | round 1 | 2 | 3 | 4 |
 |---|---|---|---|---|
 {errors}
 """
@@ -44,10 +45,10 @@ RMS error of the sample after the first round, and after 1, 2, 3 rounds of the b
 
 def card(config: Any, outcome: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Markdown from the run's own numbers."""
-    names = ("phases", "batch_size", "rows", "learning_rate", "ema_decay", "seed")
+    settings = outcome["recipe"] | {name: getattr(config, name) for name in ("learning_rate", "ema_decay", "seed")}
     family, steps = config.solver.rsplit("-", 1)
     function = {"DDIM": "ddim", "DDPM": "ddpm", "DPM-Solver++": "dpm_solver_pp"}[family]
-    without, kept = outcome["error_without_and_with"][0]
+    without, kept = outcome["calibration"]["secant"].error[0]
     rows = (("Picard + secant", without), ("with this adapter", kept))
     return _CARD.format(
         name=config.name,
@@ -57,12 +58,12 @@ def card(config: Any, outcome: Mapping[str, Any], about: Mapping[str, Any]) -> s
         call=f"pcm.solvers.{function}(model.schedule, {steps}, prediction=model.prediction, clip=model.clip)",
         rank=config.rank,
         parameters=outcome["parameters"],
-        borders=", ".join(map(str, outcome["borders"])) or "none",
-        settings=", ".join(f"{name} {getattr(config, name)}" for name in names) + ".",
+        borders="; ".join(f"{slope} {', '.join(map(str, at)) or 'none'}" for slope, at in outcome["borders"].items()),
+        settings=", ".join(f"{name} {value}" for name, value in settings.items()) + ".",
         seconds=outcome["seconds"],
         device=about["device"],
         evaluations=outcome["evaluations"],
         share=outcome["share_of_base_training"],
-        heldout=config.heldout,
+        heldout=outcome["heldout"],
         errors="\n".join(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |" for name, values in rows),
     )

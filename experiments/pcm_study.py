@@ -118,7 +118,7 @@ def _cell(
     slope, tuned = METHODS[method]
     options: dict[str, Any] = {"tol": config.tol, "linearization": study.SLOPES[slope], "window": window}
     if tuned:
-        options |= {"adapter": adapter.adapter, "switch": adapter.switch}
+        options |= {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}
     squares, rounds, results, evaluations, worst = [], [], set(), 0, 0.0
     for index, size in enumerate(_parts(config.noises, config.batch)):
         case = study.problem(model, solver, batch=size, seed=FIRST_SEED + 1000 * seed + index)

@@ -1,6 +1,19 @@
-"""Distances to the exact sample, rounds to a given distance, and timings that can be compared."""
+"""Distances to the exact sample and between sets of images, rounds to a given distance, and comparable timings."""
 
 from pcm_jax.metrics.distance import max_difference, rms_error, rounds_to
+from pcm_jax.metrics.efficientnet import load_features
+from pcm_jax.metrics.frechet import Moments, frechet_distance, kernel_distance
 from pcm_jax.metrics.timing import Timing, paired, time_call
 
-__all__ = ["Timing", "max_difference", "paired", "rms_error", "rounds_to", "time_call"]
+__all__ = [
+    "Moments",
+    "Timing",
+    "frechet_distance",
+    "kernel_distance",
+    "load_features",
+    "max_difference",
+    "paired",
+    "rms_error",
+    "rounds_to",
+    "time_call",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ ADAPTERS = Path(__file__).parent / "adapters"
 class PretrainedAdapter:
     """What `sample_picard` takes: `adapter=` and `switch=`.
 
-    lora: the factors. table: lambda `[rounds, T]`, measured. about: the solver it was trained for, and how.
+    lora: the factors. tables: lambda `[rounds, T]`, measured for each slope of the scan (`pcm_jax.linearization`), at
+    least for "secant". about: the solver it was trained for, and how.
 
     Example:
         model = pcm_jax.pretrained.load("digits")
@@ -35,14 +37,21 @@ class PretrainedAdapter:
 
     name: str
     lora: LoRA
-    table: np.ndarray
+    tables: dict[str, np.ndarray]
     adapter: ParameterSpace
     about: dict[str, Any]
 
     @property
     def switch(self) -> Switch:
-        """The calibrated one."""
-        return calibrated(self.table) if self.table.size else never()
+        """The calibrated one for the default slope, the secant."""
+        return self.switch_for("secant")
+
+    def switch_for(self, slope: str) -> Switch:
+        """The calibrated one for another slope, such as "identity"."""
+        if slope not in self.tables:
+            raise ValueError(f"{self.name} has no table for {slope!r}, it has: {', '.join(sorted(self.tables))}")
+        table = self.tables[slope]
+        return calibrated(table) if table.size else never()
 
 
 def available_adapters(directory: str | Path = ADAPTERS) -> tuple[str, ...]:
@@ -51,12 +60,21 @@ def available_adapters(directory: str | Path = ADAPTERS) -> tuple[str, ...]:
 
 
 def save_adapter(
-    path: str | Path, adapted: LoRA, table: np.ndarray, model: Pretrained, about: dict[str, Any] | None = None
+    path: str | Path,
+    adapted: LoRA,
+    tables: Mapping[str, np.ndarray],
+    model: Pretrained,
+    about: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a LoRA of `model`, with the model's fingerprint, and its table."""
+    """Write a LoRA of `model`, with the model's fingerprint, and its tables: {"secant": `[rounds, T]`, ..}."""
     path = Path(path)
     lora.check(model.params, adapted)
-    tree = {"factors": adapted.factors, "table": np.asarray(table, np.float32)}
+    if "secant" not in tables:
+        raise ValueError(f"tables must hold one for 'secant', the default slope, got {sorted(tables)}")
+    tree = {
+        "factors": adapted.factors,
+        "tables": {name: np.asarray(table, np.float32) for name, table in tables.items()},
+    }
     metadata = {"scale": adapted.scale, "base": fingerprint(model.params), "model": model.name, "about": about or {}}
     save_params(path, tree, metadata)
     return path
@@ -78,11 +96,11 @@ def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS)
         known = ", ".join(available_adapters(directory)) or "none"
         raise ValueError(f"there is no adapter {name!r} in {directory}; there are: {known}")
     metadata, arrays = load_metadata(path), load_arrays(path)
-    if not {"scale", "base"} <= metadata.keys() or "table" not in arrays:
+    if not {"scale", "base"} <= metadata.keys() or "tables/secant" not in arrays:
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
     factors: dict[str, dict[str, Any]] = {}
     for key, array in arrays.items():
-        if key != "table":
+        if not key.startswith("tables/"):
             kernel, part = key.removeprefix("factors/").rsplit("/", 1)
             factors.setdefault(kernel, {})[part] = jnp.asarray(array)
     adapted = LoRA(factors, float(metadata["scale"]))
@@ -95,7 +113,7 @@ def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS)
     return PretrainedAdapter(
         name=name,
         lora=jax.tree.map(jnp.asarray, adapted),
-        table=np.asarray(arrays["table"]),
+        tables={key.removeprefix("tables/"): value for key, value in arrays.items() if key.startswith("tables/")},
         adapter=factored(model.model_fn, adapted),
         about=dict(metadata.get("about", {})),
     )

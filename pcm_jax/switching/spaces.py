@@ -5,7 +5,9 @@ Feature space blends what two networks say, for two calls on the rows where both
     f = (1 - lambda) model(params, x, t) + lambda tuned_model(tuned_params, x, t)
 
 Parameter space blends the weights, W + lambda dW with a low-rank dW, in one call (arXiv 2503.19731, section 4).
-Either way the extra cost ends with the round in which lambda is 0 on all rows.
+Either way the extra cost ends with the round in which lambda is 0 on all rows. That takes a branch in the program, and
+XLA's CPU backend computes the gradient of a convolution seven times slower inside a branch: the trainer sets
+branch=False.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class FeatureSpace:
 
     params: Params
     model_fn: ModelFn | None = dataclasses.field(default=None, metadata={"static": True})
+    branch: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def predict(self, model_fn: ModelFn, params: Params, x: Array, t: Array, cond: Cond, share: Array) -> Array:
         held = (params, self.params, x, t, cond)
@@ -55,6 +58,8 @@ class FeatureSpace:
             plain, other = base(), tuned()
             return jnp.where(weight == 0, plain, (1 - weight) * plain + weight * other)
 
+        if not self.branch:
+            return both()
         return lax.switch(jnp.where(jnp.all(share == 0), 0, jnp.where(jnp.all(share == 1), 1, 2)), (base, tuned, both))
 
 
@@ -65,6 +70,7 @@ class ParameterSpace:
 
     factors: PyTree
     model_fn: FactoredFn = dataclasses.field(metadata={"static": True})
+    branch: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def predict(self, model_fn: ModelFn, params: Params, x: Array, t: Array, cond: Cond, share: Array) -> Array:
         held = (params, self.factors, x, t, cond)
@@ -75,4 +81,6 @@ class ParameterSpace:
         def factored() -> Array:
             return vary_like(self.model_fn(params, self.factors, x, t, cond, share), held)
 
+        if not self.branch:
+            return factored()
         return lax.cond(jnp.all(share == 0), base, factored)

@@ -6,6 +6,7 @@ from pcm_jax.training.denoising import denoising_loss
 from pcm_jax.training.finetune import FinetuneConfig, Finetuned, finetune
 from pcm_jax.training.rounds import Base, error_per_round
 from pcm_jax.training.state import OptimizerConfig, TrainState, init_state, make_step, update_ema
+from pcm_jax.training.stored import StoredTrajectories, collect
 from pcm_jax.training.trainer import TrainConfig, read_metrics, train
 from pcm_jax.training.trajectories import Labels, OnlineTrajectories, solve_batch
 
@@ -18,9 +19,11 @@ __all__ = [
     "Labels",
     "OnlineTrajectories",
     "OptimizerConfig",
+    "StoredTrajectories",
     "TrainConfig",
     "TrainState",
     "calibrate",
+    "collect",
     "consistency",
     "denoising_loss",
     "error_per_round",

@@ -44,7 +44,8 @@ class Consistency:
     the model in training under that switch; else from the batch. target, distance: what is compared and how;
     pseudo_huber is sqrt(|e|^2 + c^2) - c with c = 0.03 (arXiv 2310.14189), per row. rows: that many random rows of
     each trajectory instead of all that the switch gives to the fine-tuned model; drifts only. late: rows weigh
-    ((i + 1) / T)^late. alpha: weigh rounds by 1 / sqrt(Var(k)), estimated from the batch, whose samples share the
+    ((i + 1) / T)^late. unroll: that many rounds of the base model behind the one that is trained, inside the loss;
+    states only. alpha: weigh rounds by 1 / sqrt(Var(k)), estimated from the batch, whose samples share the
     round. dtype: of the network's computations; parameters stay as they are.
 
     A batch holds exact `[B, T + 1, ...]`, cond, round (int32 `[B]`, all the same), step_noise `[B, T, ...]` for
@@ -60,6 +61,7 @@ class Consistency:
     rows: int | None = None
     late: float = 0.0
     alpha: bool = True
+    unroll: int = 0
     linearization: Linearization = secant()  # noqa: RUF009 - frozen
     dtype: str = "float32"
 
@@ -71,24 +73,31 @@ class Consistency:
             raise ValueError("every round of the table needs a row of the fine-tuned model; drop rounds without one")
         if self.rows is not None and self.target != "drifts":
             raise ValueError("rows= picks rows that stand for themselves; use target='drifts' with it")
+        if self.unroll and self.target != "states":
+            raise ValueError("unroll= compares what later rounds make of the states; use target='states' with it")
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"rows must be at least 1, got {self.rows}")
 
-    def evaluations(self, num_steps: int) -> float:
+    def evaluations(self, num_steps: int, stored: bool = False) -> float:
         """Forward evaluations of the network that a training step costs for each trajectory, on average.
 
-        The exact solution takes T, a round of the model in training T, and a row with a gradient counts three.
+        The exact solution takes T, each round before the one that is trained T, and a row with a gradient counts three.
+        stored: the exact solutions are there already, and so are the rounds of the base model.
         """
         trained = [min(self.rows or num_steps, int(np.sum(row))) for row in self.table]
-        before = sum(range(len(self.table))) / len(self.table)
-        # The paper's iterates take as many rounds of the base model.
-        return num_steps * (1 + before) + 3 * float(np.mean(trained))
+        before = num_steps * sum(range(len(self.table))) / len(self.table)
+        made = (before if self.on_policy else 0.0) if stored else num_steps + before
+        return made + 3 * float(np.mean(trained)) + 3 * self.unroll * num_steps
 
-    def adapter(self, tuned: Tuned) -> Adapter:
+    def adapter(self, tuned: Tuned) -> FeatureSpace | ParameterSpace:
         """`tuned` as samplers take it."""
         if self.factored is None:
             return FeatureSpace(tuned)
         return ParameterSpace(tuned, self.factored)
+
+    def _straight(self, tuned: Tuned) -> Adapter:
+        """What gradients go through."""
+        return dataclasses.replace(self.adapter(tuned), branch=False)
 
     def __call__(self, tuned: Tuned, batch: Mapping[str, Any], key: Array) -> tuple[Array, dict[str, Array]]:
         base: Base = batch["frozen"]
@@ -124,7 +133,10 @@ class Consistency:
     ) -> tuple[Array, Array]:
         """Error of the states behind the border after a round from x."""
         at = begin(x[0], len(base.solver))._replace(x=x)
-        y = advance(self.model_fn, base, self.adapter(tuned), at, cond, z, share, self.linearization).x
+        at = advance(self.model_fn, base, self._straight(tuned), at, cond, z, share, self.linearization)
+        for _ in range(self.unroll):
+            at = advance(self.model_fn, base, None, at, cond, z, jnp.zeros_like(share), self.linearization)
+        y = at.x
         weight = share * self._late(jnp.arange(len(base.solver)), len(base.solver))
         return y[1:] - exact[1:], jnp.broadcast_to(weight[:, None], (len(base.solver), x.shape[1]))
 
@@ -145,7 +157,7 @@ class Consistency:
         cast = _to(dtype)
         prediction = call_rows(
             self.model_fn, cast(base.params), table.network_input(old), table.time, cond, dtype,
-            self.adapter(cast(tuned)), rows,
+            self._straight(cast(tuned)), rows,
         ).astype(x.dtype)  # fmt: skip
         f = table.data(old, prediction, free=rows > 0)
         noise = None if z is None else take_rows(z, index)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax.data.records import Records
 from pcm_jax.sampling.linearization import Linearization, identity, secant
 from pcm_jax.solvers import Solver
 from pcm_jax.switching.spaces import FactoredFn
@@ -17,6 +18,7 @@ from pcm_jax.training.calibration import Calibration, calibrate
 from pcm_jax.training.consistency import Consistency, Tuned, consistency
 from pcm_jax.training.rounds import Base, error_per_round
 from pcm_jax.training.state import OptimizerConfig, TrainState
+from pcm_jax.training.stored import StoredTrajectories
 from pcm_jax.training.trainer import TrainConfig, train
 from pcm_jax.training.trajectories import DrawCond, OnlineTrajectories, solve_batch
 from pcm_jax.types import ModelFn, Params
@@ -30,7 +32,7 @@ class FinetuneConfig:
     first round. paper: the paper's recipe instead, every row of `paper_rounds` rounds, X^k from the base model's plain
     Picard, states compared; the switch is measured at the end. batch_size: trajectories a step. heldout: noises that
     the switch is measured on. calibration_rounds: longest table. evaluate_rounds: rounds of the error curve that is
-    logged. loss: further fields of `Consistency`.
+    logged. loss: further fields of `Consistency`. round_weights: how often each round of `paper_rounds` is trained.
     """
 
     phases: tuple[int, ...] = (120, 120)
@@ -43,6 +45,7 @@ class FinetuneConfig:
     paper: bool = False
     paper_rounds: int = 6
     loss: tuple[tuple[str, Any], ...] = ()
+    round_weights: tuple[float, ...] | None = None
     accumulate: int = 1
     data_parallel: int = 1
     seed: int = 0
@@ -76,6 +79,7 @@ def finetune(
     draw_cond: DrawCond,
     factored: FactoredFn | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
+    stored: str | None = None,
     directory: str | None = None,
     report: Callable[[str], None] = lambda text: None,
     progress: bool = True,
@@ -88,6 +92,7 @@ def finetune(
         tuned: where to start; a LoRA needs `factored`, its factored form.
         draw_cond: conditioning to train on, such as `Labels(10)`.
         linearization: the slope that sampling will use.
+        stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once.
         directory: phases are kept there, one folder each, and gone on with when they are there already.
         report: called with a line of text after every phase.
         progress: show a bar.
@@ -103,19 +108,24 @@ def finetune(
     if config.paper:
         options = {"on_policy": False, "target": "states", "linearization": identity()} | options
     table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
-    tables, spent, calibration = [table], float(config.heldout * num_steps), None
+    tables, calibration = [table], None
+    spent = float(config.heldout * num_steps)
+    if stored is not None:
+        records = Records(stored)
+        spent += len(records) * num_steps * records.about["rounds"]
     for phase, steps in enumerate(config.phases):
         loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
-        batches = OnlineTrajectories(
-            model_fn,
-            params,
-            solver,
-            shape,
-            batch_size=config.batch_size,
-            rounds=len(table),
-            seed=config.seed + 1000 * (phase + 1),
-            draw_cond=draw_cond,
-            source="on_policy" if loss.on_policy else "picard",
+        how: dict[str, Any] = {
+            "batch_size": config.batch_size,
+            "rounds": len(table),
+            "seed": config.seed + 1000 * (phase + 1),
+            "source": "on_policy" if loss.on_policy else "picard",
+            "round_weights": config.round_weights if config.paper else None,
+        }
+        batches = (
+            OnlineTrajectories(model_fn, params, solver, shape, draw_cond=draw_cond, **how)
+            if stored is None
+            else StoredTrajectories(stored, params, solver, shape, **how)
         )
 
         def curve(state: TrainState, loss: Consistency = loss, table: np.ndarray = table) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def finetune(
         )
         state = train(length, loss, tuned, batches, jax.random.fold_in(train_key, phase), evaluate=curve, frozen=base)
         tuned = jax.tree.map(jnp.asarray, jax.device_get(state.ema))
-        spent += steps * config.batch_size * loss.evaluations(num_steps)
+        spent += steps * config.batch_size * loss.evaluations(num_steps, stored is not None)
         calibration = calibrate(
             model_fn,
             base,

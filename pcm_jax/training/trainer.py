@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pcm_jax.checkpoint import Checkpoints
+from pcm_jax.training.progress import progress_bar
 from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
 from pcm_jax.types import Array, Params
 
@@ -108,7 +107,7 @@ def train(
     place = _placement(config.data_parallel)
     state, extra = place(state, None), {} if frozen is None else {"frozen": place(frozen, None)}
     last = min(config.num_steps, config.stop_at or config.num_steps)
-    with _bar(last, start, config.progress) as bar:
+    with progress_bar(last, start, "step", config.progress) as bar:
         for step in range(start + 1, last + 1):
             batch = next(batches)
             state, metrics = step_fn(state, {**place(batch, "data"), **extra} if extra else place(batch, "data"))
@@ -136,24 +135,6 @@ def _placement(count: int) -> Callable[[Any, str | None], Any]:
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(axis) if axis else PartitionSpec()))
 
     return put
-
-
-class _Silent(contextlib.AbstractContextManager["_Silent"]):
-    """Stands in for tqdm, which the library does not insist on."""
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def update(self) -> None: ...
-
-    def set_postfix(self, **numbers: str) -> None: ...
-
-
-def _bar(total: int, start: int, wanted: bool) -> Any:
-    if wanted and importlib.util.find_spec("tqdm"):
-        from tqdm import tqdm
-
-        return tqdm(total=total, initial=min(start, total), unit="step", mininterval=2.0)
-    return _Silent()
 
 
 class _Metrics:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pcm_jax.sampling import sample_sequential
 from pcm_jax.sampling.linearization import Linearization, identity
@@ -64,12 +65,23 @@ def picard_iterate(
     return jnp.moveaxis(jax.lax.fori_loop(0, rounds, body, begin(batch["exact"][:, 0], len(base.solver))).x, 0, 1)
 
 
+def round_probabilities(rounds: int, weights: Sequence[float] | None) -> np.ndarray:
+    """How often each k = 0 .. rounds - 1 is drawn: evenly, or as `weights` say."""
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    given = np.ones(rounds) if weights is None else np.asarray(weights, np.float64)
+    if given.shape != (rounds,) or not np.isfinite(given).all() or given.min() < 0 or not given.any():
+        raise ValueError(f"round_weights must be {rounds} numbers from 0 on, not all 0, got {weights}")
+    return np.asarray(given / given.sum())
+
+
 class OnlineTrajectories:
     """Endless batches for `Consistency`, all drawn from (seed, step): any position can be returned to.
 
     source: "on_policy" gives exact solutions, the loss itself runs the rounds of the model in training; "picard" adds
-    X^k of the base model, the paper's data. rounds: k is drawn from 0 .. rounds - 1, one k for a batch. Nothing is
-    kept: each batch is solved when it is asked for.
+    X^k of the base model, the paper's data. rounds: k is drawn from 0 .. rounds - 1, one k for a batch, evenly or with
+    the weights round_weights, such as the errors after k rounds. Nothing is kept: each batch is solved when it is asked
+    for.
     """
 
     def __init__(
@@ -85,11 +97,13 @@ class OnlineTrajectories:
         draw_cond: DrawCond,
         source: str = "on_policy",
         linearization: Linearization | None = None,
+        round_weights: Sequence[float] | None = None,
     ) -> None:
         if source not in ("on_policy", "picard"):
             raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
-        if batch_size < 1 or rounds < 1:
-            raise ValueError(f"batch_size and rounds must be at least 1, got {batch_size} and {rounds}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self._weights = jnp.asarray(round_probabilities(rounds, round_weights), jnp.float32)
         self._model_fn, self._base, self._shape = model_fn, Base(params, solver), tuple(shape)
         self._size, self._rounds, self._draw_cond = batch_size, rounds, draw_cond
         self._key, self._picard = jax.random.key(seed), source == "picard"
@@ -99,7 +113,7 @@ class OnlineTrajectories:
     def __next__(self) -> dict[str, Any]:
         key, round_key = jax.random.split(jax.random.fold_in(self._key, self._step))
         batch = solve_batch(self._model_fn, self._base, self._shape, self._size, self._draw_cond, key)
-        k = jax.random.randint(round_key, (), 0, self._rounds)
+        k = jax.random.choice(round_key, self._rounds, p=self._weights)
         if self._picard:
             batch["x"] = picard_iterate(self._model_fn, self._linearization, self._base, batch, k)
         batch["round"] = jnp.full(self._size, k, jnp.int32)

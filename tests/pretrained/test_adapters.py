@@ -17,11 +17,16 @@ def digits():
 def test_round_trip(tmp_path, digits):
     adapted = lora.init(digits.params, 2, jax.random.key(0), alpha=5.0)
     adapted = jax.tree.map(lambda leaf: leaf + 0.01, adapted)
-    table = np.eye(3, dtype=np.float32)
-    save_adapter(tmp_path / "mine.safetensors", adapted, table, digits, {"solver": "DDIM-3"})
+    tables = {"secant": np.eye(3, dtype=np.float32), "identity": np.zeros((0, 3), np.float32)}
+    save_adapter(tmp_path / "mine.safetensors", adapted, tables, digits, {"solver": "DDIM-3"})
     found = load_adapter("mine", digits, tmp_path)
     assert found.lora.scale == 2.5 and found.about == {"solver": "DDIM-3"}
-    np.testing.assert_array_equal(found.table, table)
+    assert found.tables.keys() == tables.keys()
+    np.testing.assert_array_equal(found.tables["secant"], tables["secant"])
+    assert found.switch == pcm.switching.calibrated(np.eye(3)) == found.switch_for("secant")
+    assert found.switch_for("identity") == pcm.switching.never(), "a table without rounds"
+    with pytest.raises(ValueError, match="no table for 'zero', it has: identity, secant"):
+        found.switch_for("zero")
     assert jax.tree.structure(found.lora) == jax.tree.structure(adapted)
     for a, b in zip(jax.tree.leaves(found.lora), jax.tree.leaves(adapted), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -31,7 +36,9 @@ def test_round_trip(tmp_path, digits):
 @pytest.mark.fast
 def test_bad_files(tmp_path, digits):
     adapted = lora.init(digits.params, 2, jax.random.key(0))
-    path = save_adapter(tmp_path / "mine.safetensors", adapted, np.ones((1, 3)), digits)
+    path = save_adapter(tmp_path / "mine.safetensors", adapted, {"secant": np.ones((1, 3))}, digits)
+    with pytest.raises(ValueError, match="must hold one for 'secant'"):
+        save_adapter(tmp_path / "no.safetensors", adapted, {"identity": np.ones((1, 3))}, digits)
     with pytest.raises(ValueError, match="there are: mine"):
         load_adapter("yours", digits, tmp_path)
     other = jax.tree.map(lambda leaf: leaf + 1, digits.params)
@@ -60,12 +67,14 @@ def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
     noise = jax.random.normal(jax.random.key(99), (size, *model.sample_shape))
     labels = jnp.arange(size)
     exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=labels).sample
-    errors = []
-    for options in ({}, {"adapter": adapter.adapter, "switch": adapter.switch}):
-        out = pcm.sample_picard(
-            model.model_fn, model.params, noise, solver, cond=labels, return_rounds=True, max_rounds=20, **options
-        )
-        assert np.asarray(out.converged).all()
-        assert np.max(np.abs(out.sample - exact)) < 0.05
-        errors.append(pcm.metrics.rms_error(out.iterates[1], exact))
-    assert errors[1] < 0.7 * errors[0]
+    for slope in adapter.tables:
+        errors = []
+        for options in ({}, {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}):
+            options["linearization"] = getattr(pcm.linearization, slope)()
+            out = pcm.sample_picard(
+                model.model_fn, model.params, noise, solver, cond=labels, return_rounds=True, max_rounds=20, **options
+            )
+            assert np.asarray(out.converged).all()
+            assert np.max(np.abs(out.sample - exact)) < 0.05
+            errors.append(pcm.metrics.rms_error(out.iterates[1], exact))
+        assert errors[1] < 0.7 * errors[0]

@@ -1,0 +1,196 @@
+"""Sets of arrays larger than memory: array_record shards in the layout of TensorFlow Datasets.
+
+A finished folder is an ordinary TFDS dataset, `tfds.builder_from_directory(folder)` reads it. Shards are written one at
+a time under another name and renamed when they are whole, so a set whose making was stopped goes on at the first shard
+that is missing. `records.json` beside them says what the set holds, for readers that must not take another for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Example = Mapping[str, np.ndarray]
+Feature = tuple[tuple[int, ...], str]
+"""Shape and dtype."""
+
+_NAME = "records"
+_ABOUT = "records.json"
+
+
+def write_records(
+    directory: str | Path,
+    features: Mapping[str, Feature],
+    lengths: Sequence[int],
+    make: Callable[[int], Iterable[Example]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the shards that are not there yet.
+
+    Args:
+        directory: of the set, made if need be.
+        features: name -> (shape, dtype) of an example's arrays.
+        lengths: examples in each shard.
+        make: shard index -> its examples. It must give the same ones whenever it is asked.
+        about: JSON that says what the set holds; kept in `records.json`.
+
+    Raises:
+        ValueError: the folder holds, or has begun to hold, another set; or a shard came out with another length.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    if not lengths or min(lengths) < 1:
+        raise ValueError(f"a set needs at least one shard and every shard an example, got lengths {list(lengths)}")
+    directory = Path(directory)
+    plan = {"about": dict(about), "features": {name: list(value) for name, value in features.items()}}
+    plan = json.loads(json.dumps(plan | {"lengths": list(lengths)}))
+    kept = _read_plan(directory)
+    if kept is not None and (difference := _difference(kept, plan)):
+        raise ValueError(f"{directory} holds another set: {difference}; delete the folder or choose another")
+    directory.mkdir(parents=True, exist_ok=True)
+    if kept is None:
+        _replace(directory / _ABOUT, plan)
+    described = _features(features)
+    paths = _paths(directory, len(lengths))
+    for index, path in enumerate(paths):
+        if path.exists():
+            continue
+        scratch = path.with_name(f"unfinished-{path.name}")
+        # One record a group: reading one does not decode its neighbours.
+        writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
+        try:
+            for example in make(index):
+                writer.write(described.serialize_example(described.encode_example(dict(example))))
+                count += 1
+        finally:
+            writer.close()
+        if count != lengths[index]:
+            raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
+        scratch.replace(path)
+    if kept is None or "bytes" not in kept:
+        _describe(directory, described, lengths, paths)
+        _replace(directory / _ABOUT, plan | {"bytes": [path.stat().st_size for path in paths]})
+
+
+def finished_shards(directory: str | Path) -> int:
+    """How many there are so far."""
+    return len([path for path in Path(directory).glob(f"{_NAME}-train.*")])
+
+
+class Records:
+    """A finished set, read example by example.
+
+    Raises:
+        ValueError: nothing there, not finished, or a shard that is missing or was cut.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        import tensorflow_datasets as tfds
+
+        self.directory = Path(directory)
+        plan = _read_plan(self.directory)
+        if plan is None:
+            raise ValueError(f"{self.directory} holds no set of records ({_ABOUT} is not there); check the path")
+        paths = _paths(self.directory, len(plan["lengths"]))
+        missing = [path.name for path in paths if not path.is_file()]
+        if "bytes" not in plan or missing:
+            done = len(paths) - len(missing)
+            raise ValueError(
+                f"{self.directory} is not complete, {done} of {len(paths)} shards are there"
+                + (f" and {missing[0]} is not" if missing else "")
+                + "; give the command that makes it again, it goes on where it was"
+            )
+        for path, size in zip(paths, plan["bytes"], strict=True):
+            if path.stat().st_size != size:
+                raise ValueError(
+                    f"{path} has {path.stat().st_size} bytes instead of {size}: truncated or changed. Delete it and "
+                    "give the command that makes the set again, which writes that shard anew"
+                )
+        self.about: dict[str, Any] = plan["about"]
+        self.features: dict[str, Feature] = {name: (tuple(s), d) for name, (s, d) in plan["features"].items()}
+        self._source = tfds.builder_from_directory(str(self.directory)).as_data_source(split="train")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batches(self, batch_size: int, seed: int) -> Sequence[np.ndarray]:
+        """Indices of batch 0, 1, ..: every epoch in a new order, batches run across the border of two epochs."""
+        import grain
+
+        order = grain.MapDataset.range(len(self)).shuffle(seed=seed).repeat()
+        indices: Sequence[np.ndarray] = order.batch(batch_size, drop_remainder=True)
+        return indices
+
+    def rows(self, index: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at `index`, stacked: name -> `[len(index), ...]`."""
+        examples = [self._source[int(place)] for place in index]
+        return {
+            name: np.stack([np.asarray(example[name], dtype) for example in examples])
+            for name, (_, dtype) in self.features.items()
+        }
+
+
+def _features(features: Mapping[str, Feature]) -> Any:
+    import tensorflow_datasets as tfds
+
+    return tfds.features.FeaturesDict(
+        {name: tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype)) for name, (shape, dtype) in features.items()}
+    )
+
+
+def _template(directory: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    return tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=_NAME, split="train", filetype_suffix="array_record"
+    )
+
+
+def _paths(directory: Path, shards: int) -> list[Path]:
+    template = _template(directory)
+    return [Path(template.sharded_filepath(shard_index=index, num_shards=shards)) for index in range(shards)]
+
+
+def _describe(directory: Path, described: Any, lengths: Sequence[int], paths: Sequence[Path]) -> None:
+    """TFDS's own description of the folder."""
+    import tensorflow_datasets as tfds
+
+    template = _template(directory)
+    split = tfds.core.SplitInfo(
+        name="train",
+        shard_lengths=list(lengths),
+        num_bytes=sum(path.stat().st_size for path in paths),
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=described,
+        split_infos=[split],
+        filename_template=template,
+        check_data=False,
+        description="Written by pcm_jax.data.records; see records.json.",
+    )
+
+
+def _read_plan(directory: Path) -> dict[str, Any] | None:
+    path = directory / _ABOUT
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    for name, value in wanted["about"].items():
+        if kept["about"].get(name) != value:
+            return f"its {name} is {kept['about'].get(name)!r}, not {value!r}"
+    return next(
+        (f"its {n} are {kept[n]}, not {wanted[n]}" for n in ("features", "lengths") if kept[n] != wanted[n]), None
+    )
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(path)
