@@ -22,7 +22,7 @@ from rich.table import Table
 
 import pcm_jax as pcm
 from experiments import study
-from experiments.figures import write_result
+from experiments.figures import command_line, write_result
 from pcm_jax import lora
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import FactoredLinen
@@ -30,7 +30,6 @@ from pcm_jax.pretrained import Pretrained
 from pcm_jax.switching import Adapter, FeatureSpace, ParameterSpace
 from pcm_jax.training import FinetuneConfig, Finetuned, Labels, OptimizerConfig, finetune
 
-COMMAND = "python -m experiments.pcm ablation"
 EVERY_ROW = (("target", "drifts"), ("rows", 16))
 """Several rounds trained on every row: what alpha(k), the source of X^k and the choice of k act on."""
 
@@ -107,7 +106,8 @@ def run_ablation(config: Ablation, console: Console) -> dict[str, Any]:
         known.parent.mkdir(parents=True, exist_ok=True)
         known.write_text(json.dumps({"about": about, "outcome": lines[name]}))
     _show(lines, console)
-    write_result("pcm_ablation", {"lines": lines}, config=config, seed=config.seed, command=COMMAND)
+    command = command_line("experiments.pcm ablation", config)
+    write_result("pcm_ablation", {"lines": lines}, config=config, seed=config.seed, command=command)
     return lines
 
 

@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,23 @@ def write_result(
     path = results / f"{study}.json"
     _write(path, about | _plain(payload, "payload"))
     return path
+
+
+def command_line(module: str, config: Any, *, always: Sequence[str] = (), never: Sequence[str] = ("out",)) -> str:
+    """`python -m MODULE` with every flag of the config, a dataclass, that is not the default.
+
+    Args:
+        module: and a subcommand: `experiments.pcm train`.
+        config: the study's.
+        always: fields to name even so.
+        never: fields that change no number, such as where to write.
+    """
+    flags = [
+        f"--{field.name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for field in dataclasses.fields(config)
+        if field.name not in never and ((value := getattr(config, field.name)) != field.default or field.name in always)
+    ]
+    return " ".join([f"python -m {module}", *flags])
 
 
 def device() -> str:

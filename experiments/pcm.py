@@ -24,7 +24,7 @@ from rich.console import Console
 from experiments import study
 from experiments.ablation import Ablation, run_ablation
 from experiments.adapter_card import card
-from experiments.figures import RESULTS, device, record, versions, write_result
+from experiments.figures import RESULTS, command_line, device, record, versions, write_result
 from experiments.pcm_study import Study, run_study
 from pcm_jax import lora
 from pcm_jax.networks import FactoredLinen, LinenModel
@@ -72,14 +72,7 @@ class Train:
 
     @property
     def command(self) -> str:
-        """With every flag that is not the default."""
-        flags = [
-            f"--{field.name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-            for field in dataclasses.fields(self)
-            if ((value := getattr(self, field.name)) != field.default and field.name not in ("out", "ship"))
-            or field.name in ("model", "solver")
-        ]
-        return " ".join(["python -m experiments.pcm train", *flags])
+        return command_line("experiments.pcm train", self, always=("model", "solver"), never=("out", "ship"))
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -126,6 +119,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
             batch_size=recipe["batch_size"],
             optimizer=OptimizerConfig(config.learning_rate, warmup_steps=20, ema_decay=config.ema_decay),
             heldout=heldout,
+            evaluate_every=1_000,
             loss=(("rows", recipe["rows"]),),
             seed=config.seed,
         ),

@@ -51,7 +51,58 @@ def figures(result: Mapping[str, Any]) -> str:
     return _table(["figure", "value", "device", "command", "commit"], rows, numeric=[1]) + "\n"
 
 
-RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {"demo": demo, "figures": figures}
+def pcm_study(result: Mapping[str, Any]) -> str:
+    """Error after the first rounds, and rounds, of every method."""
+    titles = ["solver", "method", *(f"round {k}" for k in range(1, 7)), "visually exact", "certified"]
+    rows = []
+    for solver, numbers in result["summary"].items():
+        for method, curve in numbers["error"].items():
+            errors = [f"{error:.3f}" for error in (curve + 6 * [curve[-1]])[:6]]
+            rows.append(
+                [solver, method, *errors, f"{numbers['visual'][method]:.2f}", f"{numbers['rounds'][method]:.2f}"]
+            )
+    config = result["config"]
+    noises = f"{len(config['seeds'])} seeds of {config['noises']} noises"
+    return f"{_table(titles, rows, numeric=range(2, 10))}\n\n{config['model']}, {noises}, {result['device']}.\n"
+
+
+def fd(result: Mapping[str, Any]) -> str:
+    """FD after every round."""
+    values = result["fd"]
+    count = max(map(len, values.values()))
+    rows = [
+        [
+            method,
+            *([f"{value:.1f}" for value in curve] if len(curve) > 1 else ["", *[""] * (count - 2), f"{curve[0]:.1f}"]),
+        ]
+        for method, curve in values.items()
+    ]
+    config = result["config"]
+    about = f"{config['solver']}, {config['samples']} samples, {result['images']} test images, {result['device']}."
+    titles = ["method", *(f"round {k}" for k in range(1, count + 1))]
+    return f"{_table(titles, rows, numeric=range(1, count + 1))}\n\n{about}\n"
+
+
+def ablation(result: Mapping[str, Any]) -> str:
+    """A line for each variant."""
+    titles = ["", "parameters", "evaluations", "borders", *(f"round {k}" for k in range(1, 7)), "certified"]
+    rows = [
+        [name, f"{line['parameters']:,}", f"{line['evaluations']:,.0f}", ", ".join(map(str, line["borders"]))]
+        + [f"{error:.3f}" for error in line["error"][:6]]
+        + [f"{line['rounds']:.2f}" if line["rounds"] else f"{line['converged']:.0%} of the samples"]
+        for name, line in result["lines"].items()
+    ]
+    return _table(titles, rows, numeric=range(1, 11)) + "\n"
+
+
+RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "demo": demo,
+    "figures": figures,
+    "pcm_study_digits": pcm_study,
+    "pcm_study_fashion": pcm_study,
+    "fd_fashion": fd,
+    "pcm_ablation": ablation,
+}
 """NAME -> what makes the text of block NAME from `<NAME>.json`."""
 
 

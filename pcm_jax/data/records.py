@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 
-Example = Mapping[str, np.ndarray]
-Feature = tuple[tuple[int, ...], str]
-"""Shape and dtype."""
+from pcm_jax.data import layout
+from pcm_jax.data.layout import Example, Feature
 
-_NAME = "records"
 _ABOUT = "records.json"
 
 
@@ -28,6 +26,7 @@ def write_records(
     lengths: Sequence[int],
     make: Callable[[int], Iterable[Example]],
     about: Mapping[str, Any],
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the shards that are not there yet.
 
@@ -37,6 +36,7 @@ def write_records(
         lengths: examples in each shard.
         make: shard index -> its examples. It must give the same ones whenever it is asked.
         about: JSON that says what the set holds; kept in `records.json`.
+        notes: JSON that is kept beside it and may differ when the writing goes on, such as versions.
 
     Raises:
         ValueError: the folder holds, or has begun to hold, another set; or a shard came out with another length.
@@ -47,15 +47,15 @@ def write_records(
         raise ValueError(f"a set needs at least one shard and every shard an example, got lengths {list(lengths)}")
     directory = Path(directory)
     plan = {"about": dict(about), "features": {name: list(value) for name, value in features.items()}}
-    plan = json.loads(json.dumps(plan | {"lengths": list(lengths)}))
+    plan = json.loads(json.dumps(plan | {"lengths": list(lengths), "notes": dict(notes or {})}))
     kept = _read_plan(directory)
     if kept is not None and (difference := _difference(kept, plan)):
         raise ValueError(f"{directory} holds another set: {difference}; delete the folder or choose another")
     directory.mkdir(parents=True, exist_ok=True)
     if kept is None:
         _replace(directory / _ABOUT, plan)
-    described = _features(features)
-    paths = _paths(directory, len(lengths))
+    described, serialize = layout.codec(features)
+    paths = layout.paths(directory, len(lengths))
     for index, path in enumerate(paths):
         if path.exists():
             continue
@@ -64,38 +64,37 @@ def write_records(
         writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
         try:
             for example in make(index):
-                writer.write(described.serialize_example(described.encode_example(dict(example))))
+                writer.write(serialize(example))
                 count += 1
         finally:
             writer.close()
         if count != lengths[index]:
             raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
         scratch.replace(path)
+    # Every time: it costs nothing, and mends a description that was lost.
+    layout.describe(directory, described, lengths, paths)
     if kept is None or "bytes" not in kept:
-        _describe(directory, described, lengths, paths)
-        _replace(directory / _ABOUT, plan | {"bytes": [path.stat().st_size for path in paths]})
+        _replace(directory / _ABOUT, (kept or plan) | {"bytes": [path.stat().st_size for path in paths]})
 
 
 def finished_shards(directory: str | Path) -> int:
     """How many there are so far."""
-    return len([path for path in Path(directory).glob(f"{_NAME}-train.*")])
+    return len([path for path in Path(directory).glob(f"{layout.NAME}-train.*")])
 
 
 class Records:
     """A finished set, read example by example.
 
     Raises:
-        ValueError: nothing there, not finished, or a shard that is missing or was cut.
+        ValueError: nothing there, not finished, a shard that is missing or was cut, or a damaged description.
     """
 
     def __init__(self, directory: str | Path) -> None:
-        import tensorflow_datasets as tfds
-
         self.directory = Path(directory)
         plan = _read_plan(self.directory)
         if plan is None:
             raise ValueError(f"{self.directory} holds no set of records ({_ABOUT} is not there); check the path")
-        paths = _paths(self.directory, len(plan["lengths"]))
+        paths = layout.paths(self.directory, len(plan["lengths"]))
         missing = [path.name for path in paths if not path.is_file()]
         if "bytes" not in plan or missing:
             done = len(paths) - len(missing)
@@ -112,7 +111,7 @@ class Records:
                 )
         self.about: dict[str, Any] = plan["about"]
         self.features: dict[str, Feature] = {name: (tuple(s), d) for name, (s, d) in plan["features"].items()}
-        self._source = tfds.builder_from_directory(str(self.directory)).as_data_source(split="train")
+        self._source = layout.open_set(self.directory, plan["lengths"])
 
     def __len__(self) -> int:
         return len(self._source)
@@ -134,51 +133,20 @@ class Records:
         }
 
 
-def _features(features: Mapping[str, Feature]) -> Any:
-    import tensorflow_datasets as tfds
-
-    return tfds.features.FeaturesDict(
-        {name: tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype)) for name, (shape, dtype) in features.items()}
-    )
-
-
-def _template(directory: Path) -> Any:
-    import tensorflow_datasets as tfds
-
-    return tfds.core.ShardedFileTemplate(
-        data_dir=directory, dataset_name=_NAME, split="train", filetype_suffix="array_record"
-    )
-
-
-def _paths(directory: Path, shards: int) -> list[Path]:
-    template = _template(directory)
-    return [Path(template.sharded_filepath(shard_index=index, num_shards=shards)) for index in range(shards)]
-
-
-def _describe(directory: Path, described: Any, lengths: Sequence[int], paths: Sequence[Path]) -> None:
-    """TFDS's own description of the folder."""
-    import tensorflow_datasets as tfds
-
-    template = _template(directory)
-    split = tfds.core.SplitInfo(
-        name="train",
-        shard_lengths=list(lengths),
-        num_bytes=sum(path.stat().st_size for path in paths),
-        filename_template=template,
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=directory,
-        features=described,
-        split_infos=[split],
-        filename_template=template,
-        check_data=False,
-        description="Written by pcm_jax.data.records; see records.json.",
-    )
-
-
 def _read_plan(directory: Path) -> dict[str, Any] | None:
     path = directory / _ABOUT
-    return dict(json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        plan = json.loads(path.read_text())
+    except ValueError:  # JSON and Unicode both
+        plan = None
+    if not isinstance(plan, dict) or not {"about", "features", "lengths"} <= plan.keys():
+        raise ValueError(
+            f"{path} is damaged or describes something else; if a set was made here, delete {directory} and give the "
+            "command that makes it again"
+        )
+    return plan
 
 
 def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcm_jax.data.records import Records
 from pcm_jax.sampling.linearization import Linearization, identity, secant
 from pcm_jax.solvers import Solver
+from pcm_jax.switching import FeatureSpace, ParameterSpace, Switch, calibrated, never
 from pcm_jax.switching.spaces import FactoredFn
 from pcm_jax.training.calibration import Calibration, calibrate
 from pcm_jax.training.consistency import Consistency, Tuned, consistency
@@ -57,8 +57,9 @@ class FinetuneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Finetuned:
-    """tuned: the moving average that sampling uses. calibration: the switch, measured last, and its history `tables`.
+    """What `sample_picard` takes as `adapter=` and `switch=`, and how it came about.
 
+    tuned: the moving average, which `adapter` holds. calibration: the switch, measured last; its history is `tables`.
     evaluations: forward evaluations of the network that everything took, a row with a gradient counting three.
     """
 
@@ -66,6 +67,13 @@ class Finetuned:
     calibration: Calibration
     tables: tuple[np.ndarray, ...]
     evaluations: float
+    adapter: FeatureSpace | ParameterSpace
+
+    @property
+    def switch(self) -> Switch:
+        """The calibrated one; never() if the fine-tuned model was worth no round."""
+        table = self.calibration.table
+        return calibrated(table) if len(table) else never()
 
 
 def finetune(
@@ -92,15 +100,22 @@ def finetune(
         tuned: where to start; a LoRA needs `factored`, its factored form.
         draw_cond: conditioning to train on, such as `Labels(10)`.
         linearization: the slope that sampling will use.
-        stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once.
+        stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once. It is
+            checked before anything is computed.
         directory: phases are kept there, one folder each, and gone on with when they are there already.
         report: called with a line of text after every phase.
         progress: show a bar.
 
     Returns:
         The fine-tuned model and its switch.
+
+    Raises:
+        ValueError: a stored set that `StoredTrajectories` refuses, or one drawn from the seed of the held-out noises.
     """
     base = Base(params, solver)
+    spent = float(config.heldout * len(solver))
+    if stored is not None:
+        spent += _check_stored(stored, model_fn, base, shape, config)
     heldout_key, train_key = jax.random.split(jax.random.key(config.seed))
     heldout = solve_batch(model_fn, base, shape, config.heldout, draw_cond, heldout_key)
     num_steps = len(solver)
@@ -109,10 +124,6 @@ def finetune(
         options = {"on_policy": False, "target": "states", "linearization": identity()} | options
     table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
     tables, calibration = [table], None
-    spent = float(config.heldout * num_steps)
-    if stored is not None:
-        records = Records(stored)
-        spent += len(records) * num_steps * records.about["rounds"]
     for phase, steps in enumerate(config.phases):
         loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
         how: dict[str, Any] = {
@@ -154,6 +165,7 @@ def finetune(
         state = train(length, loss, tuned, batches, jax.random.fold_in(train_key, phase), evaluate=curve, frozen=base)
         tuned = jax.tree.map(jnp.asarray, jax.device_get(state.ema))
         spent += steps * config.batch_size * loss.evaluations(num_steps, stored is not None)
+        spent += -(-steps // config.evaluate_every) * config.evaluate_rounds * config.heldout * num_steps
         calibration = calibrate(
             model_fn,
             base,
@@ -169,4 +181,28 @@ def finetune(
         if len(calibration.table) and not config.paper:
             table = calibration.table
     assert calibration is not None
-    return Finetuned(tuned, calibration, tuple(tables), spent)
+    return Finetuned(tuned, calibration, tuple(tables), spent, loss.adapter(tuned))
+
+
+def _check_stored(stored: str, model_fn: ModelFn, base: Base, shape: tuple[int, ...], config: FinetuneConfig) -> float:
+    """Evaluations that the set and its check took; a ValueError if any phase could not be trained on it."""
+    on_policy = dict(config.loss).get("on_policy", not config.paper)
+    tables = config.calibration_rounds if len(config.phases) > 1 else 1
+    pool = StoredTrajectories(
+        stored,
+        base.params,
+        base.solver,
+        shape,
+        batch_size=config.batch_size,
+        rounds=config.paper_rounds if config.paper else max(1, tables),
+        seed=0,
+        source="on_policy" if on_policy else "picard",
+        model_fn=model_fn,
+    ).records
+    if pool.about["seed"] == config.seed:
+        # The children of one key are numbered: the set's first shard and the held-out noises are both number 0.
+        raise ValueError(
+            f"{stored} was drawn from seed {config.seed}, the seed of the held-out noises too, which would then be "
+            "among those trained on; choose another seed in FinetuneConfig"
+        )
+    return float(len(base.solver) * (len(pool) * pool.about["rounds"] + 1))

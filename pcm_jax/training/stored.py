@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pcm_jax.data.records import Records, finished_shards, write_records
 from pcm_jax.sampling.linearization import Linearization, identity
 from pcm_jax.solvers import Solver
+from pcm_jax.training import provenance
 from pcm_jax.training.progress import progress_bar
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin
 from pcm_jax.training.trajectories import DrawCond, round_probabilities, solve_batch
-from pcm_jax.trees import fingerprint
 from pcm_jax.types import Array, ModelFn, Params
 
 
@@ -57,6 +56,9 @@ def collect(
     Raises:
         ValueError: a count below 1, a conditioning that is no array, or a folder with another set.
     """
+    # Here and below: training without stored sets needs none of the data libraries.
+    from pcm_jax.data.records import finished_shards, write_records
+
     if min(num_trajectories, rounds, shard_size) < 1:
         raise ValueError(
             "num_trajectories, rounds and shard_size must be at least 1, got "
@@ -78,11 +80,11 @@ def collect(
             yield {name: value[row] for name, value in arrays.items()}
         bar.update()
 
-    about = _about(base, shape) | {"seed": seed, "rounds": rounds, "linearization": repr(slope)}
+    about = provenance.about(base, shape) | {"seed": seed, "rounds": rounds, "linearization": repr(slope)}
     described = jax.eval_shape(lambda: _described(model_fn, base, shape, draw_cond, rounds, key))
     features = {name: (leaf.shape[1:], np.dtype(leaf.dtype).name) for name, leaf in described.items()}
     with progress_bar(len(lengths), finished_shards(directory), "shard", progress) as bar:
-        write_records(directory, features, lengths, examples, about)
+        write_records(directory, features, lengths, examples, about, {"versions": provenance.versions()})
     return Path(directory)
 
 
@@ -98,10 +100,13 @@ class StoredTrajectories:
         rounds: k is drawn from 0 .. rounds - 1, one k for a batch, with the weights round_weights.
         seed: of the order.
         source: "on_policy" gives exact solutions, "picard" adds X^k.
+        linearization: of the rounds of "picard", by default the identity.
+        model_fn: if given, the first trajectory's steps are compared with its own, T evaluations: equal parameters do
+            not make equal guidance.
 
     Raises:
-        ValueError: a set of another solver, model or shape, one with fewer rounds or trajectories than asked for, an
-            incomplete one or a cut file.
+        ValueError: a set of another solver, model, slope or shape, one with fewer rounds or trajectories than asked
+            for, an incomplete one or a cut file.
     """
 
     def __init__(
@@ -116,18 +121,19 @@ class StoredTrajectories:
         seed: int,
         source: str = "on_policy",
         round_weights: Sequence[float] | None = None,
+        linearization: Linearization | None = None,
+        model_fn: ModelFn | None = None,
     ) -> None:
+        from pcm_jax.data.records import Records
+
         if source not in ("on_policy", "picard"):
             raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
         self._weights = round_probabilities(rounds, round_weights)
         records = Records(directory)
-        for name, wanted in _about(Base(params, solver), shape).items():
-            found = records.about.get(name)
-            if found != wanted:
-                raise ValueError(
-                    f"{directory} was collected with another {name.replace('_', ' ')}: {found!r}, and this is "
-                    f"{wanted!r}. Collect it again in another folder"
-                )
+        base, wanted = Base(params, solver), provenance.about(Base(params, solver), shape)
+        if source == "picard" and rounds > 1:
+            wanted["linearization"] = repr(identity() if linearization is None else linearization)
+        provenance.check_about(directory, records.about, wanted)
         if source == "picard" and rounds > records.about["rounds"]:
             raise ValueError(
                 f"{directory} holds X^0 .. X^{records.about['rounds'] - 1}, and {rounds} rounds are asked for; collect "
@@ -135,6 +141,8 @@ class StoredTrajectories:
             )
         if not 1 <= batch_size <= len(records):
             raise ValueError(f"batch_size must lie in 1..{len(records)}, the trajectories there are, got {batch_size}")
+        if model_fn is not None:
+            provenance.check_model(directory, model_fn, base, records.rows([0]))
         self.records, self._picard, self._seed, self._step = records, source == "picard", seed, 0
         self._batches = records.batches(batch_size, seed)
 
@@ -157,16 +165,6 @@ class StoredTrajectories:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a position."""
         self._step = int(state["step"])
-
-
-def _about(base: Base, shape: Sequence[int]) -> dict[str, Any]:
-    """What a trajectory depends on beside its noise."""
-    solver = base.solver
-    return {
-        "solver": f"{solver.name}, {len(solver)} steps, clip {solver.clip}, table {fingerprint(solver)}",
-        "parameters": fingerprint(base.params),
-        "sample_shape": list(shape),
-    }
 
 
 def _described(

