@@ -75,7 +75,7 @@ LINES: dict[str, Line] = {
     "pseudo-Huber": Line(recipe={"loss": (("rows", 16), ("distance", "pseudo_huber"))}),
     "late rows weigh more": Line(recipe={"loss": (("rows", 16), ("late", 2.0))}),
     "states, one base round unrolled": Line(recipe={"loss": (("target", "states"), ("unroll", 1))}),
-    "the paper's recipe, 6 rounds": Line(recipe={"paper": True}),
+    "the paper's recipe, 6 rounds": Line(recipe={"paper": True, "loss": ()}),
     "every row, 3 rounds, on-policy": Line(recipe=_rounds(on_policy=True, linearization=pcm.linearization.secant())),
     "every row, 3 rounds, offline": Line(recipe=_rounds()),
     "every row, 3 rounds, offline, without alpha(k)": Line(recipe=_rounds(alpha=False)),
@@ -138,7 +138,7 @@ def _measure(config: Ablation, model: Pretrained, line: Line) -> dict[str, Any]:
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(tuned.tuned)),
         "evaluations": tuned.evaluations,
-        "borders": tuned.calibration.borders,
+        "borders": list(tuned.calibration.borders),
         "error": np.sqrt(np.mean(np.concatenate(squares, 1), 1))[:8].tolist(),
         "rounds": float(np.mean(rounds)) if converged == config.noises else None,
         "converged": converged / config.noises,
