@@ -93,6 +93,7 @@ LINES: dict[str, Line] = {
 
 def run_ablation(config: Ablation, console: Console) -> dict[str, Any]:
     """All lines, the table and the JSON."""
+    console.width = max(console.width, 140)
     model = pcm.pretrained.load("digits")
     lines: dict[str, dict[str, Any]] = {}
     for name, line in LINES.items():
