@@ -110,9 +110,9 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
     preview = state.preview
     if preview is not None and config.preview is not None:
         row = jnp.asarray(config.preview)[jnp.minimum(state.round, len(config.preview) - 1)]
-        last = last_state(x, front, num_steps)
-        seen = data_prediction(table, state.x, f, state.front, row, last)
-        preview = jnp.where(_like(active, seen), jnp.where(row < num_steps, seen, last), preview)
+        end = last_state(x, front, num_steps)
+        seen = data_prediction(table, state.x, f, state.front, row, end)
+        preview = jnp.where(_like(active, seen), jnp.where(row < num_steps, seen, end), preview)
     new = State(
         round=state.round + 1,
         front=front,
