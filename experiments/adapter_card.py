@@ -29,6 +29,10 @@ was measured for them, one for each slope of the scan. In rounds 1, 2, .. the fi
 these on, the base model all others and every later round: {borders}. The result is certified under the base model, so
 it is the base model's sample.
 
+With `max_rounds=k, preview=tuned.preview` a run ends after k rounds and shows the data prediction of one row, which is
+closer to the exact sample than the last state. After 1, 2, .. rounds that is row (of {steps}, {steps} being the last
+state): {previews}.
+
 ## Training
 {settings}
 
@@ -59,6 +63,8 @@ def card(config: Any, outcome: Mapping[str, Any], about: Mapping[str, Any]) -> s
         rank=config.rank,
         parameters=outcome["parameters"],
         borders="; ".join(f"{slope} {', '.join(map(str, at)) or 'none'}" for slope, at in outcome["borders"].items()),
+        steps=steps,
+        previews="; ".join(f"{slope} {', '.join(map(str, one.rows))}" for slope, one in outcome["previews"].items()),
         settings=", ".join(f"{name} {value}" for name, value in settings.items()) + ".",
         seconds=outcome["seconds"],
         device=about["device"],

@@ -23,6 +23,8 @@ SWITCHES = {
     "adaptive(0.3)": pcm.switching.adaptive(0.3),
 }
 """Beside never, which is Picard + secant, and the calibrated one, which is PCM + secant."""
+PREVIEW = "calibrated, preview"
+"""The calibrated switch again, showing the nearest data prediction after each round instead of the last state."""
 FIRST_ROUNDS = 4
 """Of which the images are shown."""
 EXACT = 0.01
@@ -56,7 +58,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     )
     with bar:
         methods = {name: [m for m in METHODS if adapters[name] or not m.startswith("PCM")] for name in solvers}
-        switches = SWITCHES if adapters[first] else {}
+        switches = (*SWITCHES, PREVIEW) if adapters[first] else ()
         task = bar.add_task("", total=sum(1 + len(group) for group in methods.values()) + len(switches))
         for name, solver in solvers.items():
             case = study.problem(model, solver, batch=config.images, seed=config.seed)
@@ -124,7 +126,8 @@ def _switch(
     out = case.picard(
         tol=config.tol,
         adapter=adapter.adapter,
-        switch=SWITCHES[switch],
+        switch=SWITCHES.get(switch, adapter.switch),
+        preview=adapter.preview if switch == PREVIEW else None,
         max_rounds=config.switch_rounds,
         return_rounds=True,
     )

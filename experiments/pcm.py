@@ -38,6 +38,7 @@ from pcm_jax.training import (
     calibrate,
     collect,
     finetune,
+    measure_preview,
     solve_batch,
 )
 
@@ -120,6 +121,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
             optimizer=OptimizerConfig(config.learning_rate, warmup_steps=20, ema_decay=config.ema_decay),
             heldout=heldout,
             evaluate_every=1_000,
+            evaluate_rounds=3,
             loss=(("rows", recipe["rows"]),),
             seed=config.seed,
         ),
@@ -139,13 +141,26 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
         measure,
         linearization=study.SLOPES["identity"],
     )
+    previews = {
+        slope: measure_preview(
+            model.model_fn,
+            Base(model.params, solver),
+            measure,
+            adapter=result.adapter,
+            table=table,
+            linearization=study.SLOPES[slope],
+        )
+        for slope, table in (("secant", result.calibration.table), ("identity", plain.table))
+    }
     evaluations = result.evaluations + heldout * len(solver) + plain.evaluations
+    evaluations += sum(preview.evaluations for preview in previews.values())
     outcome: dict[str, Any] = {
         "adapter": config.name,
         "recipe": recipe,
         "parameters": lora.num_parameters(result.tuned),
         "calibration": {"secant": result.calibration, "identity": plain},
         "borders": {"secant": result.calibration.borders, "identity": plain.borders},
+        "previews": previews,
         "heldout": heldout,
         "evaluations": evaluations,
         "share_of_base_training": evaluations / base_evaluations(config.model),
@@ -155,7 +170,8 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     if config.ship:
         about = {"solver": config.solver, "command": config.command, "device": device(), "versions": versions()}
         tables = {"secant": result.calibration.table, "identity": plain.table}
-        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, model, about)
+        rows = {slope: preview.rows for slope, preview in previews.items()}
+        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, model, about, rows)
         path.with_suffix(".md").write_text(card(config, outcome, about))
         study_name = "pcm_" + config.name.replace("-", "_")
         write_result(study_name, outcome, config=config, seed=config.seed, command=config.command)

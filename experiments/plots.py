@@ -149,17 +149,19 @@ def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bot
 
 
 def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
-    """FD after every round, a line for each method, the sequential sampler's as a level."""
-    figure, axis = plt.subplots(figsize=(4.6, 3.6))
-    for method, style in METHOD_STYLES.items():
-        axis.semilogy(range(1, len(fd[method]) + 1), fd[method], marker="o", markersize=3, label=method, **style)
-    axis.axhline(fd["sequential"][0], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel("rounds")
-    axis.set_ylabel("FD on EfficientNet-Lite0 features")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    """FD after every round of the last states and of the previews, the sequential sampler's as a level."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharex=True, sharey=True)
+    for axis, suffix, shown in zip(axes, ("", ", preview"), ("last state", "preview"), strict=True):
+        for method, style in METHOD_STYLES.items():
+            values = fd[method + suffix]
+            axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
+        axis.axhline(fd["sequential"][0], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
+        axis.set_title(f"{title}: {shown}", fontsize=10)
+        axis.set_xlabel("rounds")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("FD on EfficientNet-Lite0 features")
+    axes[1].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

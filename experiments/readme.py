@@ -70,13 +70,12 @@ def fd(result: Mapping[str, Any]) -> str:
     """FD after every round."""
     values = result["fd"]
     count = max(map(len, values.values()))
-    rows = [
-        [
-            method,
-            *([f"{value:.1f}" for value in curve] if len(curve) > 1 else ["", *[""] * (count - 2), f"{curve[0]:.1f}"]),
-        ]
-        for method, curve in values.items()
-    ]
+    rows = []
+    for method, curve in values.items():
+        # The sequential sampler has one value, and stands where the others end.
+        empty = [""] * (count - len(curve))
+        cells = [f"{value:.0f}" for value in curve]
+        rows.append([method, *([*empty, *cells] if method == "sequential" else [*cells, *empty])])
     config = result["config"]
     about = f"{config['solver']}, {config['samples']} samples, {result['images']} test images, {result['device']}."
     titles = ["method", *(f"round {k}" for k in range(1, count + 1))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ ADAPTERS = Path(__file__).parent / "adapters"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PretrainedAdapter:
-    """What `sample_picard` takes: `adapter=` and `switch=`.
+    """What `sample_picard` takes: `adapter=` and `switch=`, and `preview=` for runs of a few rounds.
 
     lora: the factors. tables: lambda `[rounds, T]`, measured for each slope of the scan (`pcm_jax.linearization`), at
-    least for "secant". about: the solver it was trained for, and how.
+    least for "secant". previews: for the same slopes, the row whose data prediction is the best sample after 1, 2, ..
+    rounds, if that was measured. about: the solver it was trained for, and how.
 
     Example:
         model = pcm_jax.pretrained.load("digits")
@@ -38,8 +39,14 @@ class PretrainedAdapter:
     name: str
     lora: LoRA
     tables: dict[str, np.ndarray]
+    previews: dict[str, tuple[int, ...]]
     adapter: ParameterSpace
     about: dict[str, Any]
+
+    @property
+    def preview(self) -> tuple[int, ...] | None:
+        """The rows for the default slope, the secant."""
+        return self.previews.get("secant")
 
     @property
     def switch(self) -> Switch:
@@ -65,8 +72,9 @@ def save_adapter(
     tables: Mapping[str, np.ndarray],
     model: Pretrained,
     about: dict[str, Any] | None = None,
+    previews: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
-    """Write a LoRA of `model`, with the model's fingerprint, and its tables: {"secant": `[rounds, T]`, ..}."""
+    """Write a LoRA of `model`, with the model's fingerprint, its tables {"secant": `[rounds, T]`, ..} and previews."""
     path = Path(path)
     lora.check(model.params, adapted)
     if "secant" not in tables:
@@ -74,6 +82,7 @@ def save_adapter(
     tree = {
         "factors": adapted.factors,
         "tables": {name: np.asarray(table, np.float32) for name, table in tables.items()},
+        "previews": {name: np.asarray(rows, np.int32) for name, rows in (previews or {}).items()},
     }
     metadata = {"scale": adapted.scale, "base": fingerprint(model.params), "model": model.name, "about": about or {}}
     save_params(path, tree, metadata)
@@ -100,7 +109,7 @@ def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS)
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
     factors: dict[str, dict[str, Any]] = {}
     for key, array in arrays.items():
-        if not key.startswith("tables/"):
+        if key.startswith("factors/"):
             kernel, part = key.removeprefix("factors/").rsplit("/", 1)
             factors.setdefault(kernel, {})[part] = jnp.asarray(array)
     adapted = LoRA(factors, float(metadata["scale"]))
@@ -114,6 +123,11 @@ def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS)
         name=name,
         lora=jax.tree.map(jnp.asarray, adapted),
         tables={key.removeprefix("tables/"): value for key, value in arrays.items() if key.startswith("tables/")},
+        previews={
+            key.removeprefix("previews/"): tuple(int(row) for row in value)
+            for key, value in arrays.items()
+            if key.startswith("previews/")
+        },
         adapter=factored(model.model_fn, adapted),
         about=dict(metadata.get("about", {})),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +73,7 @@ def sample_picard(
     adapter: Adapter | None = None,
     switch: Switch | None = None,
     executor: Executor = single(),  # noqa: B008 - frozen
+    preview: Sequence[int] | None = None,
     return_trajectory: bool = False,
     return_rounds: bool = False,
     throw: bool = False,
@@ -86,8 +87,7 @@ def sample_picard(
         tol: a state is accepted once every state that it was computed from changed by at most `tol` in the last round,
             measured by `norm`. 0 waits until nothing changes.
         max_rounds: give up (result MAX_ROUNDS) after this many. T, the default, always suffices for the base model;
-        with
-            an adapter, which may hold rows back, the default is 2 T.
+            with an adapter, which may hold rows back, the default is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
         init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
@@ -96,8 +96,12 @@ def sample_picard(
         switch: the adapter's share lambda in every row of every round, from `pcm_jax.switching` or any hashable
             function of `SwitchInput`. States are accepted under lambda = 0 alone, so a bad adapter or switch costs
             rounds and never exactness. With `max_rounds=k` it is the quality mode: the best sample after k rounds,
-            marked MAX_ROUNDS, with its residual.
+            marked MAX_ROUNDS, with its residual; see `preview` too.
         executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
+        preview: for runs that end before they converge: the row, 0..T - 1, whose data prediction is the sample after 1,
+            2, .. rounds (the last one for all later rounds); T, the default, is the last state. The network takes out
+            of a noisy state what is still wrong in it, and no call is added. Adapters come with measured rows;
+            `pcm_jax.training.measure_preview` measures them.
         return_trajectory: also return all states, `[T + 1, B, ...]`.
         return_rounds: also return the sample as it stood after each round, `[max_rounds, B, ...]`: error curves, and
             what fewer rounds would have given.
@@ -128,11 +132,15 @@ def sample_picard(
         norm=norm,
         init=init,
         executor=executor,
+        preview=preview,
     )
     check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
     noise, state, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
-    config = LoopConfig(int(window), int(max_rounds), linearization, norm, switch, return_trajectory, return_rounds)
+    rows = None if preview is None else tuple(int(row) for row in preview)
+    config = LoopConfig(
+        int(window), int(max_rounds), linearization, norm, switch, return_trajectory, return_rounds, rows
+    )
     call = _Call(model_fn, noise.dtype, config, executor)
     try:
         out = _picard(call, params, adapter, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))

@@ -19,6 +19,7 @@ from jax import lax
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
 from pcm_jax.sampling.linearization import History
+from pcm_jax.sampling.preview import data_prediction, last_state
 from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, initial
 from pcm_jax.sampling.sweep import same_operator, sweep
 from pcm_jax.sampling.window import leading, slide, take_rows, window_rows
@@ -106,10 +107,13 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         accepted=state.stats.accepted.at[state.round].set(jnp.where(active, front, SENTINEL)),
     )
     x = slide(jnp.concatenate([state.x[:1], y]), shift, last_good, front, inputs.guess)
-    iterates = state.iterates
-    if iterates is not None:
-        iterates = iterates.at[state.round].set(_best(x, front, num_steps))
-    return State(
+    preview = state.preview
+    if preview is not None and config.preview is not None:
+        row = jnp.asarray(config.preview)[jnp.minimum(state.round, len(config.preview) - 1)]
+        end = last_state(x, front, num_steps)
+        seen = data_prediction(table, state.x, f, state.front, row, end)
+        preview = jnp.where(_like(active, seen), jnp.where(row < num_steps, seen, end), preview)
+    new = State(
         round=state.round + 1,
         front=front,
         x=x,
@@ -121,14 +125,20 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         last=last,
         stats=stats,
         trajectory=trajectory,
-        iterates=iterates,
+        preview=preview,
+        iterates=state.iterates,
         done=axis.all(jnp.all(failed | (front >= num_steps))),
     )
+    if state.iterates is None:
+        return new
+    return new._replace(iterates=state.iterates.at[state.round].set(_shown(new, num_steps)))
 
 
-def _best(x: Array, front: Array, num_steps: int) -> Array:
-    """The last state of the trajectory, or where the window never came that far, the last one in it."""
-    return take_rows(x, jnp.minimum(num_steps - front, x.shape[0] - 1)[None])[0]
+def _shown(state: State, num_steps: int) -> Array:
+    """Exact once the front has reached the end; before that the preview, if one was asked for."""
+    last = last_state(state.x, state.front, num_steps)
+    done = _like(state.front >= num_steps, last)
+    return last if state.preview is None else jnp.where(done, last, state.preview)
 
 
 def _remember(state: State, step: Array, shift: Array, config: LoopConfig) -> History | None:
@@ -160,7 +170,7 @@ def _finalize(inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State
     converged = (state.front >= num_steps) & ~state.failed
     result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
     result = jnp.where(state.failed, ResultCode.NONFINITE, result).astype(jnp.int32)
-    sample = _best(state.x, state.front, num_steps)
+    sample = _shown(state, num_steps)
     sample = jnp.where(_like(state.failed, sample), jnp.nan, sample)
     iterates = state.iterates
     if iterates is not None:

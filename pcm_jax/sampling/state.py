@@ -17,7 +17,7 @@ from pcm_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """Static half of a call."""
+    """Static half of a call. preview: row whose data prediction stands for the sample after 1, 2, .. rounds."""
 
     window: int
     max_rounds: int
@@ -26,6 +26,7 @@ class LoopConfig:
     switch: Switch | None = None
     return_trajectory: bool = False
     return_rounds: bool = False
+    preview: tuple[int, ...] | None = None
 
 
 class Inputs(NamedTuple):
@@ -60,6 +61,7 @@ class State(NamedTuple):
     last: Array
     stats: Stats
     trajectory: Array | None
+    preview: Array | None
     iterates: Array | None
     done: Array
 
@@ -104,6 +106,7 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
         last=jnp.full(batch, jnp.inf, x.dtype),
         stats=stats,
         trajectory=trajectory,
+        preview=None if config.preview is None else noise,
         iterates=jnp.zeros((config.max_rounds, *noise.shape), x.dtype) if config.return_rounds else None,
         done=jnp.bool_(False),
     )

@@ -68,6 +68,7 @@ def check_loop(
     norm: Any,
     init: Any,
     executor: Any,
+    preview: Any = None,
 ) -> None:
     """What only the parallel sampler takes."""
     steps = len(solver)
@@ -95,6 +96,13 @@ def check_loop(
             f"norm must return [W, B], one residual for each state, got {getattr(found, 'shape', found)}; reduce over "
             "the sample's own axes alone: axis=tuple(range(2, change.ndim))"
         )
+    if preview is not None:
+        if isinstance(preview, int) or not len(preview):
+            raise ValueError(
+                f"preview must hold a row for each number of rounds, such as (40, 44, {steps}), got {preview!r}"
+            )
+        for row in preview:
+            _whole("preview", row, 0, steps, "rows of the solver, one for each number of rounds")
     expected = (steps + 1, *jnp.shape(noise))
     if init is not None and jnp.shape(init) != expected:
         raise ValueError(f"init must be a trajectory of shape {expected} (noise first), got {jnp.shape(init)}")

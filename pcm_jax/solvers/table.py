@@ -33,6 +33,7 @@ class Solver:
 
     variance: what an ancestral (DDPM) step would inject at this step, the unit of tolerances.
     held_data, held_noise: d x_{i+1} / d x_i while the data (noise) prediction is held, slopes for linearisation.
+    data_gain: d x_{i+1} / d x_0 while the data prediction is x_0 in every row.
     clip: bound on |data prediction|, or a function of it that is applied to every row on its own.
     """
 
@@ -47,6 +48,7 @@ class Solver:
     variance: ArrayLike
     held_data: ArrayLike
     held_noise: ArrayLike
+    data_gain: ArrayLike
     name: str = dataclasses.field(metadata={"static": True})
     clip: Clip = dataclasses.field(default=None, metadata={"static": True})
     multistep: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -71,12 +73,22 @@ class Solver:
             return f
         # A clip would turn the network's inf into its bound, and a broken sample into one that looks whole.
         f = jnp.where(jnp.isfinite(prediction), f, jnp.nan)
-        if callable(self.clip):
-            lead = jnp.ndim(self.time)
-            clipped = self.clip(f.reshape((-1, *f.shape[lead:]))).reshape(f.shape)
-        else:
-            clipped = jnp.clip(f, -self.clip, self.clip)
-        return clipped if free is None else jnp.where(_expand(free, x) > 0, f, clipped)
+        return self.clipped(f) if free is None else jnp.where(_expand(free, x) > 0, f, self.clipped(f))
+
+    def clipped(self, data: Array) -> Array:
+        """A data prediction inside the bound, if there is one."""
+        if not callable(self.clip):
+            return data if self.clip is None else jnp.clip(data, -self.clip, self.clip)
+        lead = jnp.ndim(self.time)
+        return self.clip(data.reshape((-1, *data.shape[lead:]))).reshape(data.shape)
+
+    def data_prediction(self, x: Array, f: Array) -> Array:
+        """x_0 as the network sees it in x, from f = `data(x, ..)`."""
+        if self.clip is not None or self.multistep:
+            return f
+        # `build` has folded u and w into a and b; held_data and data_gain are what a and b were before.
+        free = _expand(self.a, x) - _expand(self.held_data, x)
+        return (free * x + _expand(self.b, x) * f) / _expand(self.data_gain, x)
 
     def step(self, x: Array, f: Array, f_prev: Array | None, z: Array | None) -> Array:
         """x' = a x + b f (+ b' f_prev) (+ c z)."""
@@ -192,7 +204,7 @@ def build(
     multistep, stochastic = bool(np.any(b_prev)), bool(np.any(c))
     with np.errstate(divide="ignore"):
         held_noise = np.where(grid.alpha[:-1] > _NO_SIGNAL, a + b / grid.alpha[:-1], a)
-    held_data = a
+    held_data, data_gain = a, b + b_prev
     variance = grid.ancestral_variance if variance is None else variance
     # The step to clean data injects nothing; its change is measured in the unit of the last step that does.
     variance = np.where(variance > 0, variance, np.min(variance[variance > 0], initial=np.inf))
@@ -211,6 +223,7 @@ def build(
         "variance": variance,
         "held_data": held_data,
         "held_noise": held_noise,
+        "data_gain": data_gain,
     }
     bad = [column for column, value in table.items() if not np.all(np.isfinite(value))]
     if bad:

@@ -56,13 +56,27 @@ def advance(
     linearization: Linearization,
 ) -> Trajectory:
     """One round with lambda = `share` `[T]`, on rows that the batch shares."""
+    return evaluate_and_advance(model_fn, base, adapter, at, cond, step_noise, share, linearization)[0]
+
+
+def evaluate_and_advance(
+    model_fn: ModelFn,
+    base: Base,
+    adapter: Adapter | None,
+    at: Trajectory,
+    cond: Cond,
+    step_noise: Array | None,
+    share: Array,
+    linearization: Linearization,
+) -> tuple[Trajectory, Array]:
+    """`advance`, and the data predictions `[T, B, ...]` that it was made from, inside the solver's clip."""
     batch, dtype = at.x.shape[1], at.x.dtype
     table = columns(base.solver, batch)
     rows = jnp.broadcast_to(share[:, None], (len(base.solver), batch))
     prediction = call_rows(
         model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
     )
-    _, step, y = sweep(
+    f, step, y = sweep(
         table,
         linearization,
         at.x,
@@ -74,7 +88,8 @@ def advance(
     )
     seen = jnp.ones_like(at.history.valid)
     history: Any = History(at.x[:-1], step, seen, jnp.zeros_like(seen))
-    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share)
+    data = table.clipped(table.data_prediction(at.x[:-1], f))
+    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share), data
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -39,9 +39,9 @@ def test_training_goes_on_where_it_was_and_counts_its_cost(tmp_path):
     config = pcm.Train(phases=(3,), solved=200, heldout=200, batch_size=2, rows=2, rank=2, out=tmp_path, ship=False)
     first = pcm.run_train(config, CONSOLE)
     # 4 solutions to train on and one solved again as a check, 3 steps of 2 trajectories with 2 rows, 4 + 4 held out,
-    # 6 rounds of the evaluation curve, and the calibrations.
+    # 3 rounds of the evaluation curve, 4 rounds for the previews of two slopes, and the calibrations.
     calibrations = sum(calibration.evaluations for calibration in first["calibration"].values())
-    assert first["evaluations"] == 250 + 3 * 2 * 2 * 3 + 400 + 6 * 4 * 50 + calibrations
+    assert first["evaluations"] == 250 + 3 * 2 * 2 * 3 + 400 + (3 + 2 * 4) * 4 * 50 + calibrations
     assert first["share_of_base_training"] == first["evaluations"] / pcm.base_evaluations("digits")
     again = pcm.run_train(config, CONSOLE)
     for name in ("secant", "identity"):

@@ -1,0 +1,107 @@
+"""What a run that ends early shows: the data prediction of the row that was asked for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pcm_jax as pcm
+from pcm_jax.training import Base, measure_preview, solve_batch
+from pcm_jax.training.denoising import target
+from tests import problems
+
+DATA = jnp.array([[0.5, -0.3, 0.9, 0.0], [-0.8, 0.2, 0.1, 0.6]])
+PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
+PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data"}
+SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
+SCHEDULE |= {name: problems.FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {"heun-edm": problems.EDM}
+
+
+@pytest.mark.parametrize("name", problems.SOLVERS)
+def test_it_is_what_the_network_says_of_the_data(name):
+    """In every row, whatever the network predicts and however the table holds it."""
+    solver = problems.SOLVERS[name]()
+    schedule, prediction = SCHEDULE.get(name, problems.VP), PREDICTION.get(name, "epsilon")
+
+    def model(params, x, t, cond):
+        alpha, sigma = (jnp.asarray(value)[:, None] for value in schedule.marginals(t))
+        if prediction == "edm":  # the network sees c_in x
+            x = x * jnp.sqrt(sigma**2 + schedule.sigma_data**2)
+        return target(prediction, schedule, cond, (x - alpha * cond) / sigma, alpha, sigma)
+
+    noise = jax.random.normal(jax.random.key(0), DATA.shape) * (80.0 if name == "heun-edm" else 1.0)
+    key = problems.key_for(solver)
+    for row in (0, len(solver) // 2, len(solver) - 1):
+        out = pcm.sample_picard(
+            model, None, noise, solver, cond=DATA, key=key, tol=0.0, max_rounds=2, preview=(row,), return_rounds=True
+        )
+        np.testing.assert_allclose(out.iterates, jnp.stack([DATA, DATA]), atol=2e-3 if name == "heun-edm" else 2e-4)
+
+
+def run(rounds=None, **options):
+    solver = pcm.solvers.ddim(problems.VP, 12, clip=1.0)
+    return pcm.sample_picard(
+        problems.mlp, problems.mlp_params(), problems.noise(), solver, tol=1e-4, max_rounds=rounds, **options
+    )
+
+
+@pytest.mark.fast
+def test_rows_are_taken_round_by_round_and_certified_samples_are_left_alone():
+    rows = (3, 7, 12, 9)
+    whole = run(preview=rows, return_rounds=True)
+    plain = run(return_rounds=True)
+    assert whole.converged.all()
+    np.testing.assert_array_equal(whole.sample, plain.sample)
+    for rounds in range(1, 7):
+        alone = run(rounds, preview=rows[:rounds])
+        np.testing.assert_array_equal(alone.sample, whole.iterates[rounds - 1] if rounds <= 4 else alone.sample)
+    # Number 12 is the last state itself; the last row stands for all later rounds.
+    np.testing.assert_array_equal(whole.iterates[2], plain.iterates[2])
+    assert not np.allclose(whole.iterates[1], plain.iterates[1], atol=1e-3)
+    np.testing.assert_array_equal(run(5, preview=rows).sample, run(5, preview=(*rows, 9)).sample)
+
+
+@pytest.mark.parametrize("window", [3, 12])
+def test_every_executor_and_window_shows_the_same(window):
+    here = run(3, window=window, preview=(8,))
+    for executor in (pcm.parallel.pmap(), pcm.parallel.shard_map()):
+        np.testing.assert_allclose(
+            run(3, window=window, preview=(8,), executor=executor).sample, here.sample, atol=1e-5
+        )
+    assert not here.converged.any() and np.isfinite(here.sample).all()
+
+
+def test_a_row_that_is_not_finite_is_not_shown():
+    def overflows(params, x, t, cond):
+        return jnp.where(t[:, None] < 500, jnp.inf, problems.mlp(params, x, t, cond))
+
+    solver = pcm.solvers.ddim(problems.VP, 12)
+    arguments = (overflows, problems.mlp_params(), problems.noise(), solver)
+    out = pcm.sample_picard(*arguments, tol=1e-4, max_rounds=1, preview=(11,))
+    assert np.isfinite(out.sample).all()
+    np.testing.assert_array_equal(out.sample, pcm.sample_picard(*arguments, tol=1e-4, max_rounds=1).sample)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("preview", [(), 3, (13,), (-1,), (2.5,)])
+def test_bad_rows(preview):
+    with pytest.raises(ValueError, match="preview must"):
+        run(2, preview=preview)
+
+
+@pytest.mark.parametrize("slope", ["identity", "secant"])
+def test_the_measured_rows_are_the_best_and_their_error_is_the_samplers(slope):
+    solver = pcm.solvers.ddim(problems.VP, 12)
+    base = Base(problems.mlp_params(), solver)
+    linearization = getattr(pcm.linearization, slope)()
+    batch = solve_batch(problems.mlp, base, (6,), 8, lambda key, size: None, jax.random.key(3))
+    found = measure_preview(problems.mlp, base, batch, rounds=5, linearization=linearization)
+    assert found.error.shape == (5, 13) and found.rows[-1] == 12 and found.evaluations == 5 * 12 * 8
+    exact = np.asarray(batch["exact"])[:, -1]
+    for rounds in range(1, 6):
+        options = {"tol": 0.0, "max_rounds": rounds, "linearization": linearization}
+        shown = pcm.sample_picard(
+            problems.mlp, base.params, batch["exact"][:, 0], solver, preview=found.rows, **options
+        ).sample
+        error = np.sqrt(np.mean((np.asarray(shown) - exact) ** 2))
+        np.testing.assert_allclose(error, found.error[rounds - 1].min(), rtol=1e-3, atol=1e-6)
