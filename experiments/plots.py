@@ -116,6 +116,8 @@ METHOD_STYLES = {
     "Picard + secant": {"color": ACCELERATED, "linestyle": "--"},
     "PCM": {"color": PLAIN},
     "PCM + secant": {"color": ACCELERATED},
+    "PCM, preview": {"color": PLAIN, "linestyle": ":"},
+    "PCM + secant, preview": {"color": ACCELERATED, "linestyle": ":"},
 }
 
 
@@ -153,7 +155,8 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharex=True, sharey=True)
     for axis, suffix, shown in zip(axes, ("", ", preview"), ("last state", "preview"), strict=True):
         for method, style in METHOD_STYLES.items():
-            values = fd[method + suffix]
+            if (values := fd.get(method + suffix)) is None:
+                continue
             axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
         axis.axhline(fd["sequential"][0], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
         axis.set_title(f"{title}: {shown}", fontsize=10)
@@ -161,7 +164,7 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("FD on EfficientNet-Lite0 features")
-    axes[1].legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -58,9 +58,9 @@ def pcm_study(result: Mapping[str, Any]) -> str:
     for solver, numbers in result["summary"].items():
         for method, curve in numbers["error"].items():
             errors = [f"{error:.3f}" for error in (curve + 6 * [curve[-1]])[:6]]
-            rows.append(
-                [solver, method, *errors, f"{numbers['visual'][method]:.2f}", f"{numbers['rounds'][method]:.2f}"]
-            )
+            certified = numbers["rounds"].get(method)
+            ends = [f"{numbers['visual'][method]:.2f}", "" if certified is None else f"{certified:.2f}"]
+            rows.append([solver, method, *errors, *ends])
     config = result["config"]
     noises = f"{len(config['seeds'])} seeds of {config['noises']} noises"
     return f"{_table(titles, rows, numeric=range(2, 10))}\n\n{config['model']}, {noises}, {result['device']}.\n"

@@ -27,8 +27,8 @@ def outcome(config):
 
 def test_later_rounds_come_near_the_sequential_samples(outcome):
     fd = outcome["fd"]
-    assert set(fd) == {"sequential", *fd_study.SHOWN} and outcome["images"] == 299
-    for method in fd_study.SHOWN:
+    assert set(fd) == {"sequential", *fd_study.METHODS, *fd_study.PREVIEWS} and outcome["images"] == 299
+    for method in (*fd_study.METHODS, *fd_study.PREVIEWS):
         assert len(fd[method]) == (9 if method == "Picard" else 6) and fd[method][0] > 2 * fd["sequential"][0]
         assert abs(fd[method][5] - fd["sequential"][0]) < abs(fd[method][0] - fd["sequential"][0])
     assert fd["PCM + secant"][0] < fd["Picard + secant"][0]
@@ -56,7 +56,7 @@ def test_sums_are_those_of_all_samples_at_once(config):
 
 
 def test_parity_and_plot(outcome, tmp_path):
-    fd = {method: [9.0, 1.01, 1.5, 1.0, 1.0] for method in fd_study.SHOWN} | {"sequential": [1.0]}
-    assert fd_study._parity(fd) == dict.fromkeys(fd_study.SHOWN, 4)
+    fd = {method: [9.0, 1.01, 1.5, 1.0, 1.0] for method in fd_study.METHODS} | {"sequential": [1.0]}
+    assert fd_study._parity(fd) == dict.fromkeys(fd_study.METHODS, 4)
     plots.frechet(outcome["fd"], tmp_path / "fd.png", title="digits")
     assert (tmp_path / "fd.png").stat().st_size > 5_000

@@ -53,14 +53,18 @@ def test_study(written, tmp_path):
     payload = pcm_study.run_study(config, CONSOLE)
     numbers = payload["summary"]["DDIM-50"]
     assert numbers["error"]["PCM + secant"][1] < 0.6 * numbers["error"]["Picard + secant"][1]
-    assert all(cell["result"] == "CONVERGED" and cell["max_difference"] < 0.05 for cell in payload["cells"])
+    for cell in payload["cells"]:
+        early = cell["method"] in pcm_study.PREVIEWS
+        assert cell["result"] == ("MAX_ROUNDS" if early else "CONVERGED") and (early or cell["max_difference"] < 0.05)
+    # The trajectory is the same, what is shown of it is nearer.
+    assert numbers["error"]["PCM + secant, preview"][1] < 0.9 * numbers["error"]["PCM + secant"][1]
     # The calibrated switch costs no round, in any window.
     assert numbers["figures"]["certified_rounds_ratio_worst"] <= 1.0
     assert set(written["records"]) == {f"digits.ddim50.{name}" for name in numbers["figures"]}
     assert (tmp_path / "pcm_study_digits.png").stat().st_size > 5_000
     assert "| DDIM-50 | PCM + secant |" in readme.pcm_study(written["pcm_study_digits"])
     cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
-    assert len(cells) == 6
+    assert len(cells) == 8
     pcm_study.run_study(config, CONSOLE)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == cells, "nothing is run again"
 
