@@ -9,9 +9,11 @@ import flax.linen as nn
 from pcm_jax.networks.adapters import LinenModel, NNXModel, linen, nnx, nnx_model
 from pcm_jax.networks.factored import FactoredLinen, factored
 from pcm_jax.networks.mlp import ResidualMLP
+from pcm_jax.networks.unet1d import ConditionalUNet1D
 from pcm_jax.networks.unet2d import UNet2D
 
 __all__ = [
+    "ConditionalUNet1D",
     "FactoredLinen",
     "LinenModel",
     "NNXModel",
@@ -24,7 +26,7 @@ __all__ = [
     "nnx_model",
 ]
 
-_BY_NAME: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet2d": UNet2D}
+_BY_NAME: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet1d": ConditionalUNet1D, "unet2d": UNet2D}
 
 
 def by_name(name: str, **fields: Any) -> nn.Module:

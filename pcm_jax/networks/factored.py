@@ -13,7 +13,7 @@ from pcm_jax.networks.adapters import LinenModel
 from pcm_jax.switching import ParameterSpace
 from pcm_jax.types import Array, Cond, ModelFn, Params
 
-_LEAF = {nn.Dense: "kernel", nn.Conv: "kernel", nn.Embed: "embedding"}
+_LEAF = {nn.Dense: "kernel", nn.Conv: "kernel", nn.ConvTranspose: "kernel", nn.Embed: "embedding"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class FactoredLinen:
             out: Any = self.module.apply({"params": params}, x, t, cond)
         if left:
             raise ValueError(
-                f"{sorted(left)[0]!r} cannot be adapted in factored form: only Dense, Conv and Embed layers can. Leave "
-                "it out with lora.init(select=..), or use switching.FeatureSpace(lora.merge(params, lora))"
+                f"{sorted(left)[0]!r} cannot be adapted in factored form: only Dense, Conv, ConvTranspose and Embed layers "
+                "can. Leave it out with lora.init(select=..), or use switching.FeatureSpace(lora.merge(params, lora))"
             )
         return out
 

@@ -32,6 +32,7 @@ class ResidualMLP(nn.Module):
 
     width: features of the residual stream. depth: number of blocks. expansion: hidden width of a block / width.
     num_classes: 0 for unconditional, else cond is int32 `[B]` and num_classes is the null label.
+    observations: cond is float `[B, ..]` instead, such as a robot's.
     dtype: what the layers compute in; parameters are float32 and the output has x's dtype.
     """
 
@@ -40,12 +41,14 @@ class ResidualMLP(nn.Module):
     expansion: int = 1
     num_classes: int = 0
     time_scale: float = 1.0
+    observations: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
         size = math.prod(x.shape[1:])
-        features = ConditionEmbedding(self.width, self.num_classes, self.time_scale, self.dtype, name="embed")(t, cond)
+        told = (self.width, self.num_classes, self.time_scale, self.observations, self.dtype)
+        features = ConditionEmbedding(*told, name="embed")(t, cond)
         h = nn.Dense(self.width, dtype=self.dtype, name="in")(x.reshape((x.shape[0], size)).astype(self.dtype))
         for index in range(self.depth):
             h = ResidualBlock(self.expansion, self.dtype, name=f"block_{index}")(h, features)

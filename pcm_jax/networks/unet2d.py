@@ -94,7 +94,9 @@ class UNet2D(nn.Module):
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
         if x.ndim != 4:
             raise ValueError(f"UNet2D takes images [B, H, W, C], got shape {x.shape}; use ResidualMLP for flat data")
-        embed = ConditionEmbedding(4 * self.channels[0], self.num_classes, self.time_scale, self.dtype, name="embed")
+        embed = ConditionEmbedding(
+            4 * self.channels[0], self.num_classes, self.time_scale, dtype=self.dtype, name="embed"
+        )
         features = embed(t, cond)
         h = space_to_depth(x, self.patch).astype(self.dtype)
         h = nn.Conv(self.channels[0], (3, 3), dtype=self.dtype, name="in")(h)

@@ -57,7 +57,7 @@ def denoising_loss(
     r"""E || model(alpha x_0 + sigma eps, t, label) - target ||^2, averaged over samples and dimensions.
 
     Args:
-        batch: {"x": `[B, ...]`, "label": int32 `[B]`, optional}.
+        batch: {"x": `[B, ...]`, and "label": int32 `[B]` or any other conditioning under "cond", both optional}.
         key: draws t (`schedule.sample_times`), eps and the dropped labels.
         label_dropout: share of the labels replaced by `null_label`, for classifier-free guidance (arXiv 2207.12598).
 
@@ -80,7 +80,8 @@ def denoising_loss(
         dropped = jax.random.bernoulli(drop_key, label_dropout, (size,))
         label = jnp.where(dropped, jnp.int32(null_label), label)
     x = alpha * x0 + sigma * eps
-    said = model_fn(params, input_scale(prediction, schedule, sigma) * x, t, label)
+    cond = batch.get("cond", label)
+    said = model_fn(params, input_scale(prediction, schedule, sigma) * x, t, cond)
     wanted = target(prediction, schedule, x0, eps, alpha, sigma)
     each = jnp.mean(jnp.square(said - wanted).astype(jnp.float32).reshape(size, -1), axis=1)
     noisiness = (sigma / alpha).reshape(size)

@@ -129,7 +129,7 @@ def test_bad_conditions_are_named(cond, message):
 
 def test_networks_are_built_by_name_from_json_values():
     assert networks.by_name("unet2d", channels=[8, 16]) == UNet2D(channels=(8, 16))
-    with pytest.raises(ValueError, match="choose one of mlp, unet2d"):
+    with pytest.raises(ValueError, match="choose one of mlp, unet1d, unet2d"):
         networks.by_name("transformer")
     with pytest.raises(ValueError, match="ResidualMLP has no field 'widht'; it has width"):
         networks.by_name("mlp", widht=3)
