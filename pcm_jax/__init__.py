@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcm_jax import parallel, schedules, solvers, switching
 from pcm_jax.results import ResultCode, SampleOutput, Stats
-from pcm_jax.sampling import linearization, sample_picard, sample_sequential
+from pcm_jax.sampling import guess, linearization, sample_picard, sample_sequential
 from pcm_jax.sampling import residual as norms
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Stats",
     "checkpoint",
     "data",
+    "guess",
     "guidance",
     "linearization",
     "lora",

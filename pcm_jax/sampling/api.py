@@ -90,7 +90,8 @@ def sample_picard(
             with an adapter, which may hold rows back, the default is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
-        init: a first guess, a trajectory `[T + 1, B, ...]`. It changes the rounds, never the fixed point.
+        init: a first guess, a trajectory `[T + 1, B, ...]`, such as `pcm_jax.guess.from_data` makes from a guess of
+            the sample. It changes the rounds, never the fixed point.
         adapter: a fine-tuned model (PCM) beside the base model: `pcm_jax.switching.ParameterSpace` (LoRA, one call) or
             `FeatureSpace` (any two models, two calls).
         switch: the adapter's share lambda in every row of every round, from `pcm_jax.switching` or any hashable
