@@ -168,3 +168,29 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def latency(networks: Mapping[str, Any], path: Path) -> None:
+    """How many rows are free, and the time of a decision over the sequential one's against its rounds."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.6))
+    for (name, outcome), marker in zip(networks.items(), "osv^D", strict=False):
+        rows = outcome["rows"]
+        left.loglog([r["rows"] for r in rows], [r["over_one_row"] for r in rows], marker=marker, label=name)
+        for method, dashes in (("Picard", "--"), ("PCM", "-")):
+            chosen = [d for d in outcome["decisions"] if d["method"] == method and not d["window"] and d["batch"] == 1]
+            if chosen:
+                ratios = [d["over_sequential"] for d in chosen]
+                label = f"{name}, {method}"
+                right.plot([d["rounds"] for d in chosen], ratios, dashes, marker=marker, label=label)
+    left.set_xlabel("rows of one network call")
+    left.set_ylabel("time / time of one row")
+    right.axhline(1.0, color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
+    right.set_yscale("log")
+    right.set_xlabel("rounds of a decision, batch 1")
+    right.set_ylabel("time / sequential")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,6 +1,15 @@
 """Datasets through TFDS and grain, without TensorFlow."""
 
-from pcm_jax.data.batches import Batch, BatchIterator, batch_iterator
-from pcm_jax.data.sources import DATASETS, ImageSource, data_directory, load_source
+from pcm_jax.data.batches import BatchIterator, Source, batch_iterator
+from pcm_jax.data.sources import DATASETS, ImageBatch, ImageSource, data_directory, load_source
 
-__all__ = ["DATASETS", "Batch", "BatchIterator", "ImageSource", "batch_iterator", "data_directory", "load_source"]
+__all__ = [
+    "DATASETS",
+    "BatchIterator",
+    "ImageBatch",
+    "ImageSource",
+    "Source",
+    "batch_iterator",
+    "data_directory",
+    "load_source",
+]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-Example = Mapping[str, np.ndarray]
-Feature = tuple[tuple[int, ...], str]
-"""Shape and dtype."""
+Example = Mapping[str, Any]
+Feature = tuple[tuple[int, ...], str] | Mapping[str, Any]
+"""Shape and dtype; or the features of a step, for a sequence of steps of any length (RLDS)."""
 
 NAME = "records"
 
@@ -46,9 +46,12 @@ def codec(features: Mapping[str, Feature]) -> tuple[Any, Callable[[Example], byt
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-    described = tfds.features.FeaturesDict(
-        {name: tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype)) for name, (shape, dtype) in features.items()}
-    )
+    def feature(of: Feature) -> Any:
+        if isinstance(of, Mapping):
+            return tfds.features.Dataset({name: feature(inner) for name, inner in of.items()})
+        return tfds.features.Tensor(shape=tuple(of[0]), dtype=np.dtype(of[1]))
+
+    described = tfds.features.FeaturesDict({name: feature(of) for name, of in features.items()})
     serializer = ExampleSerializer(described.get_serialized_info())
 
     def serialize(example: Example) -> bytes:

@@ -32,7 +32,7 @@ def write_records(
 
     Args:
         directory: of the set, made if need be.
-        features: name -> (shape, dtype) of an example's arrays.
+        features: name -> (shape, dtype) of an example's arrays, or -> such a mapping for a sequence of steps.
         lengths: examples in each shard.
         make: shard index -> its examples. It must give the same ones whenever it is asked.
         about: JSON that says what the set holds; kept in `records.json`.
@@ -46,7 +46,7 @@ def write_records(
     if not lengths or min(lengths) < 1:
         raise ValueError(f"a set needs at least one shard and every shard an example, got lengths {list(lengths)}")
     directory = Path(directory)
-    plan = {"about": dict(about), "features": {name: list(value) for name, value in features.items()}}
+    plan = {"about": dict(about), "features": dict(features)}
     plan = json.loads(json.dumps(plan | {"lengths": list(lengths), "notes": dict(notes or {})}))
     kept = _read_plan(directory)
     if kept is not None and (difference := _difference(kept, plan)):
@@ -110,7 +110,7 @@ class Records:
                     "give the command that makes the set again, which writes that shard anew"
                 )
         self.about: dict[str, Any] = plan["about"]
-        self.features: dict[str, Feature] = {name: (tuple(s), d) for name, (s, d) in plan["features"].items()}
+        self.features: dict[str, Feature] = plan["features"]
         self._source = layout.open_set(self.directory, plan["lengths"])
 
     def __len__(self) -> int:
@@ -124,12 +124,16 @@ class Records:
         indices: Sequence[np.ndarray] = order.batch(batch_size, drop_remainder=True)
         return indices
 
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One example; a sequence of steps is an iterable of dictionaries."""
+        return dict(self._source[index])
+
     def rows(self, index: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at `index`, stacked: name -> `[len(index), ...]`."""
+        """The examples at `index`, stacked: name -> `[len(index), ...]`; for sets without sequences of steps."""
         examples = [self._source[int(place)] for place in index]
         return {
-            name: np.stack([np.asarray(example[name], dtype) for example in examples])
-            for name, (_, dtype) in self.features.items()
+            name: np.stack([np.asarray(example[name], feature[1]) for example in examples])
+            for name, feature in self.features.items()
         }
 
 

@@ -6,11 +6,18 @@ import dataclasses
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+
+
+class ImageBatch(TypedDict):
+    """x: float32 `[B, H, W, C]` in [-1, 1]; label: int32 `[B]`."""
+
+    x: np.ndarray
+    label: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +35,10 @@ class ImageSource:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def gather(self, index: np.ndarray) -> ImageBatch:
+        """The images at `index`, scaled."""
+        return ImageBatch(x=self.scaled(index), label=self.labels[index])
 
     def scaled(self, index: np.ndarray | slice = slice(None)) -> np.ndarray:
         """float32 `[n, H, W, C]` in [-1, 1]: 2 x / max_value - 1."""

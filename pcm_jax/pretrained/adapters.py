@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,25 @@ import numpy as np
 from pcm_jax import lora
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
-from pcm_jax.pretrained.models import Pretrained
 from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, save_params
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
 from pcm_jax.trees import fingerprint
+from pcm_jax.types import ModelFn, Params
 
 ADAPTERS = Path(__file__).parent / "adapters"
+
+
+class Adapted(Protocol):
+    """What an adapter belongs to: a `Pretrained` model or a `Policy`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model_fn(self) -> ModelFn: ...
+
+    @property
+    def params(self) -> Params: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +83,7 @@ def save_adapter(
     path: str | Path,
     adapted: LoRA,
     tables: Mapping[str, np.ndarray],
-    model: Pretrained,
+    model: Adapted,
     about: dict[str, Any] | None = None,
     previews: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
@@ -89,7 +102,7 @@ def save_adapter(
     return path
 
 
-def load_adapter(name: str, model: Pretrained, directory: str | Path = ADAPTERS) -> PretrainedAdapter:
+def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) -> PretrainedAdapter:
     """The adapter called `name`; nothing is downloaded.
 
     Args:

@@ -9,12 +9,13 @@ from pcm_jax.training.rounds import Base, error_per_round
 from pcm_jax.training.state import OptimizerConfig, TrainState, init_state, make_step, update_ema
 from pcm_jax.training.stored import StoredTrajectories, collect
 from pcm_jax.training.trainer import TrainConfig, read_metrics, train
-from pcm_jax.training.trajectories import Labels, OnlineTrajectories, solve_batch
+from pcm_jax.training.trajectories import Drawn, Labels, OnlineTrajectories, solve_batch
 
 __all__ = [
     "Base",
     "Calibration",
     "Consistency",
+    "Drawn",
     "FinetuneConfig",
     "Finetuned",
     "Labels",

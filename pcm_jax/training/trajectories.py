@@ -34,6 +34,23 @@ class Labels:
         return jax.random.randint(key, (size,), 0, self.num_classes)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """Conditioning drawn from data, such as the observations of demonstrations: rows `[N, ...]` of a pytree."""
+
+    data: Cond
+
+    def __post_init__(self) -> None:
+        sizes = {len(leaf) for leaf in jax.tree.leaves(self.data)}
+        if len(sizes) != 1 or not min(sizes):
+            raise ValueError(f"conditioning needs at least one row, and as many in every leaf, got {sorted(sizes)}")
+
+    def __call__(self, key: Array, size: int) -> Cond:
+        count = len(jax.tree.leaves(self.data)[0])
+        index = jax.random.randint(key, (size,), 0, count)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], self.data)
+
+
 def solve_batch(
     model_fn: ModelFn, base: Base, shape: tuple[int, ...], size: int, draw_cond: DrawCond, key: Array
 ) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A diffusion policy in real simulators: demonstrations, training, PCM, evaluation, latency."""

@@ -1,0 +1,155 @@
+"""The simulators behind one interface: gym-pusht, and eight tasks of Meta-World.
+
+An episode is fixed by its number alone: Push-T resets with the seed 100000 + number, Meta-World takes task `number` of a
+set of tasks that no demonstration was made on.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+METAWORLD = (
+    "reach",
+    "push",
+    "pick-place",
+    "door-open",
+    "drawer-close",
+    "button-press-topdown",
+    "peg-insert-side",
+    "assembly",
+)
+TASKS = ("pusht", *METAWORLD)
+_T_POINTS = np.array([[-60.0, 0.0], [60.0, 0.0], [0.0, 120.0]])
+"""Ends of the T's bar and of its stem, in pixels from the body's origin."""
+
+
+class Step(NamedTuple):
+    """After an action. score: the best so far, of 1; done: nothing more can change it."""
+
+    observation: np.ndarray
+    score: float
+    success: bool
+    done: bool
+
+
+class Environment(Protocol):
+    """One robot. Actions are in its own units and are clipped to its bounds."""
+
+    max_steps: int
+
+    def reset(self, number: int) -> np.ndarray: ...
+
+    def step(self, action: np.ndarray) -> Step: ...
+
+    def picture(self) -> np.ndarray:
+        """uint8 `[H, W, 3]`."""
+
+
+def make(task: str, *, pictures: bool = False) -> Environment:
+    """The simulator of a task.
+
+    Raises:
+        ValueError: an unknown task, or the simulators are not installed.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
+    try:
+        return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures)
+    except ImportError as error:
+        raise ValueError(f"the simulator of {task} is not installed ({error}): pip install 'pcm-jax[robots]'") from error
+
+
+def pusht_features(state: np.ndarray) -> np.ndarray:
+    """`[.., 8]` of states `[.., 5]` (agent x, y, block x, y, angle): the agent and three points of the T, in pixels.
+
+    Without the angle itself, which jumps by 2 pi.
+    """
+    state = np.asarray(state, np.float64)
+    cos, sin = np.cos(state[..., 4]), np.sin(state[..., 4])
+    turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    points = np.einsum("...ij,kj->...ki", turn, _T_POINTS) + state[..., None, 2:4]
+    return np.concatenate([state[..., :2], points.reshape(*state.shape[:-1], 6)], axis=-1).astype(np.float32)
+
+
+class PushT:
+    """Push a T onto its outline. score: largest coverage so far / 0.95, at most 1."""
+
+    max_steps = 300
+    first_seed = 100_000
+
+    def __init__(self) -> None:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pygame's, about pkg_resources
+            import gym_pusht  # noqa: F401 - registers the environment
+            import gymnasium
+        self._env: Any = gymnasium.make("gym_pusht/PushT-v0", obs_type="state", render_mode="rgb_array")
+        self._best = 0.0
+
+    def reset(self, number: int) -> np.ndarray:
+        self._best = 0.0
+        return pusht_features(self._env.reset(seed=self.first_seed + number)[0])
+
+    def step(self, action: np.ndarray) -> Step:
+        action = np.clip(np.asarray(action, np.float32), self._env.action_space.low, self._env.action_space.high)
+        state, reward, ended, _, _ = self._env.step(action)
+        self._best = max(self._best, float(reward))
+        return Step(pusht_features(state), self._best, bool(ended), bool(ended))
+
+    def picture(self) -> np.ndarray:
+        return np.asarray(self._env.render(), np.uint8)
+
+
+class MetaWorld:
+    """A task of Meta-World; observations are followed by the task's one-hot code. score: 1 once it succeeded.
+
+    Numbers from 0 on are held-out variants of the task, numbers from -1 down those for demonstrations: `variants` of
+    each.
+    """
+
+    max_steps = 500
+    variants = 50
+
+    def __init__(self, task: str, *, pictures: bool = False) -> None:
+        import metaworld
+        from metaworld.policies import ENV_POLICY_MAP
+
+        self.task, name = task, f"{task}-v3"
+        held_out, demonstrated = metaworld.MT1(name, seed=1), metaworld.MT1(name, seed=0)
+        self._tasks = held_out.train_tasks, demonstrated.train_tasks
+        # Asking for a picture needs a display or a GPU driver; without one nothing is drawn.
+        options = {"render_mode": "rgb_array", "camera_name": "corner2"} if pictures else {}
+        self._env: Any = held_out.train_classes[name](**options)
+        self._code = np.eye(len(METAWORLD), dtype=np.float32)[METAWORLD.index(task)]
+        self._expert = ENV_POLICY_MAP[name]
+        self._raw = np.zeros(39)
+
+    def reset(self, number: int) -> np.ndarray:
+        tasks = self._tasks[0 if number >= 0 else 1]
+        self._env.set_task(tasks[(number if number >= 0 else -number - 1) % len(tasks)])
+        return self._observe(self._env.reset()[0])
+
+    def step(self, action: np.ndarray) -> Step:
+        raw, _, _, _, info = self._env.step(np.clip(np.asarray(action, np.float64), -1.0, 1.0))
+        success = bool(info["success"] > 0)
+        return Step(self._observe(raw), float(success), success, success)
+
+    def expert(self) -> np.ndarray:
+        """What the scripted expert does now, clipped to [-1, 1]."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its constants may exceed the bounds, says the simulator
+            return np.clip(np.asarray(self._policy.get_action(self._raw), np.float32), -1.0, 1.0)
+
+    def picture(self) -> np.ndarray:
+        return np.asarray(self._env.render(), np.uint8)[::-1]
+
+    def _observe(self, raw: np.ndarray) -> np.ndarray:
+        if self._env.curr_path_length == 0:
+            self._policy = self._expert()
+        self._raw = np.asarray(raw)
+        return np.concatenate([np.asarray(raw, np.float32), self._code])

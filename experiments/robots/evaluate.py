@@ -1,0 +1,185 @@
+"""Episodes in the simulators: the same episodes and the same noise for every sampler.
+
+    python -m experiments.robots eval --task pusht
+    python -m experiments.robots eval --task push --methods DDPM-100 PCM --episodes 5 --video
+
+Episodes of one method run in step with each other, as a batch; each draws from its own key, so that its actions do not
+depend on its neighbours. A finished batch is kept in experiments/out, and an evaluation that was stopped goes on with
+the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.robots import environments
+from experiments.robots.methods import METHODS, Method
+from pcm_jax.policy import Controller, Decision, Policy
+from pcm_jax.pretrained import PretrainedAdapter, available_adapters, load_adapter
+from pcm_jax.pretrained.policies import load_policy
+from pcm_jax.trees import fingerprint
+from pcm_jax.types import Array
+
+OUT = Path("experiments/out/robots/eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Run a policy in its simulator.
+
+    task: one, or "metaworld" for all eight. methods: default all. episodes: default 50 for Push-T and 20 for each task
+    of Meta-World. batch: episodes that run in step. video: also write the first episode of each method as a GIF.
+    """
+
+    task: str = "pusht"
+    methods: tuple[str, ...] = tuple(METHODS)
+    episodes: int | None = None
+    batch: int = 10
+    video: bool = False
+    seed: int = 0
+    out: Path = OUT
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return environments.METAWORLD if self.task == "metaworld" else (self.task,)
+
+
+def policy_of(task: str) -> str:
+    """The shipped policy that knows a task."""
+    return "pusht" if task == "pusht" else "metaworld"
+
+
+def adapter_of(policy: Policy) -> PretrainedAdapter | None:
+    """Its PCM-LoRA, if one is shipped."""
+    name = f"{policy.name}-ddpm100"
+    return load_adapter(name, policy) if name in available_adapters() else None
+
+
+def run_evaluate(config: Evaluate, console: Console) -> list[dict[str, Any]]:
+    """All episodes, those measured before from their files; one dictionary for each."""
+    unknown = [name for name in config.methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"unknown method {unknown[0]!r}; choose among {', '.join(METHODS)}")
+    found: list[dict[str, Any]] = []
+    plan = [(task, name) for task in config.tasks for name in config.methods]
+    bar = Progress(
+        TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        line = bar.add_task("", total=sum(episodes_of(config, task) for task, _ in plan))
+        for task, name in plan:
+            bar.update(line, description=f"{task}: {name}")
+            policy = load_policy(policy_of(task))
+            sampler = METHODS[name].apply(policy, adapter_of(policy))
+            for start in range(0, episodes_of(config, task), config.batch):
+                numbers = range(start, min(start + config.batch, episodes_of(config, task)))
+                found += _batch(config, task, METHODS[name], sampler, numbers)
+                bar.advance(line, len(numbers))
+    return found
+
+
+def episodes_of(config: Evaluate, task: str) -> int:
+    """How many."""
+    return config.episodes or (50 if task == "pusht" else 20)
+
+
+def _batch(config: Evaluate, task: str, method: Method, policy: Policy, numbers: range) -> list[dict[str, Any]]:
+    """Episodes `numbers`; from their file if they were run with these weights before."""
+    weights = fingerprint((policy.params, policy.adapter, policy.observation, policy.action))
+    about = {"task": task, "method": method.name, "numbers": [*numbers], "seed": config.seed, "weights": weights}
+    path = config.out / f"{task}-{method.name}-{numbers.start}.json".replace(" ", "_").replace(",", "")
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept["about"] == about:
+            return list(kept["episodes"])
+    episodes = roll_out(task, method, policy, numbers, config.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps({"about": about, "episodes": episodes}))
+    scratch.replace(path)
+    return episodes
+
+
+def roll_out(
+    task: str, method: Method, policy: Policy, numbers: range, seed: int, frames: list[np.ndarray] | None = None
+) -> list[dict[str, Any]]:
+    """Run episodes in step until all are done.
+
+    frames: receives a picture of the first episode after every step.
+
+    Raises:
+        RuntimeError: a simulator threw; says in which episode and step.
+    """
+    worlds = [environments.make(task, pictures=frames is not None) for _ in numbers]
+    root = jax.random.key(seed)
+    keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(np.asarray(numbers))
+    log = _Log(policy, method)
+    controller = Controller(policy, keys, warm_start=method.warm, on_decision=log)
+    seen = np.stack(
+        [_guarded(task, number, 0, world.reset, number) for world, number in zip(worlds, numbers, strict=True)]
+    )
+    last: list[environments.Step | None] = [None] * len(worlds)
+    steps = np.zeros(len(worlds), int)
+    for count in range(worlds[0].max_steps):
+        actions = controller.act(seen)
+        for index, world in enumerate(worlds):
+            before = last[index]
+            if before is not None and before.done:
+                continue
+            step = _guarded(task, numbers[index], count, world.step, actions[index])
+            last[index], seen[index], steps[index] = step, step.observation, count + 1
+        if frames is not None:
+            frames.append(worlds[0].picture())
+        if all(step is not None and step.done for step in last):
+            break
+    return [
+        {"task": task, "method": method.name, "number": number, "success": step.success, "score": step.score}
+        | log.of(index, int(steps[index]))
+        for index, (number, step) in enumerate(zip(numbers, last, strict=True))
+        if step is not None
+    ]
+
+
+class _Log:
+    """What every decision took, and how far an exact one was from the sequential sampler's on the same history."""
+
+    def __init__(self, policy: Policy, method: Method) -> None:
+        self._chunk, self._range = policy.action_horizon, policy.action.range
+        self._oracle = policy.sequential() if method.exact and method.kind != "sequential" else None
+        self._lines: list[dict[str, np.ndarray]] = []
+
+    def __call__(self, decision: Decision, history: np.ndarray, keys: Array) -> None:
+        line = {
+            "rounds": np.asarray(decision.out.stats.rounds),
+            "evaluations": np.asarray(decision.out.stats.evaluations),
+            "certified": np.asarray(decision.out.converged),
+        }
+        if self._oracle is not None:
+            away = np.abs(np.asarray(decision.actions - self._oracle.act(history, keys).actions)) / self._range
+            line["difference"] = away.max(axis=(1, 2))
+        self._lines.append(line)
+
+    def of(self, index: int, steps: int) -> dict[str, Any]:
+        """Robot `index`, whose episode took `steps`; decisions after its end do not count."""
+        mine = self._lines[: -(-steps // self._chunk)]
+        lists = {name: [line[name][index].item() for line in mine] for name in mine[0]}
+        return {"steps": steps} | lists
+
+
+def _guarded(task: str, number: int, step: int, function: Any, argument: Any) -> Any:
+    try:
+        return function(argument)
+    except Exception as error:
+        raise RuntimeError(
+            f"the simulator of {task} failed in episode {number} at step {step} ({type(error).__name__}: {error}); "
+            "finished episodes are kept, the same command goes on with the others"
+        ) from error
+

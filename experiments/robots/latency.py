@@ -1,0 +1,154 @@
+"""What a decision costs: sequential depth against batch, on the policies' networks.
+
+    python -m experiments.robots latency
+    python -m experiments.robots latency --networks paper     # on a GPU machine, where it takes two minutes
+
+Every time is divided by the sequential sampler's in the same run, and rows by one row's; milliseconds are written on
+accelerators alone, with the device's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments import plots
+from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.robots.evaluate import adapter_of
+from pcm_jax.data.robots import Normalizer
+from pcm_jax.metrics import paired, time_call
+from pcm_jax.policy import Policy
+from pcm_jax.pretrained.policies import PolicyConfig, available_policies, build_policy, load_policy
+
+PAPER = {"name": "unet1d", "channels": (256, 512, 1024)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Time decisions.
+
+    networks: shipped policies, and "paper" for Diffusion Policy's UNet with random weights. rows: of the bare call.
+    rounds: fixed ones of Picard and PCM. windows: besides the full one. batches: robots that decide at once.
+    """
+
+    networks: tuple[str, ...] = ("pusht", "metaworld")
+    rows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 100, 128, 256)
+    rounds: tuple[int, ...] = (2, 4, 8, 16)
+    windows: tuple[int, ...] = (16, 32)
+    batches: tuple[int, ...] = (1, 8)
+    repeats: int = 9
+    seed: int = 0
+
+
+def policy(name: str, seed: int) -> Policy:
+    """A shipped one, or the paper's network without training."""
+    if name != "paper":
+        return load_policy(name)
+    sizes = {"observation_size": 20, "action_size": 2, "obs_horizon": 2, "horizon": 16, "action_horizon": 8}
+    config = PolicyConfig(name="paper", network=PAPER, num_steps=100, tasks=("pusht",), **sizes)
+    model_fn, shapes = config.build()
+    x, seen = jnp.zeros((1, 16, 2)), jnp.zeros((1, 2, 20))
+    params = model_fn.init(jax.random.key(seed), x, jnp.zeros(1), seen)
+    bounds = np.array([[-1.0], [1.0]], np.float32)
+    return build_policy(config, params, Normalizer.fit(bounds.repeat(20, 1)), Normalizer.fit(bounds.repeat(2, 1)))
+
+
+def run_latency(config: Latency, console: Console) -> dict[str, Any]:
+    """Tables, plot, JSON."""
+    known = (*available_policies(), "paper")
+    if unknown := [name for name in config.networks if name not in known]:
+        raise ValueError(f"unknown network {unknown[0]!r}; choose among {', '.join(known)}")
+    found: dict[str, Any] = {}
+    absolute = jax.default_backend() != "cpu"
+    bar = Progress(
+        TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        cases = len(config.rounds) * (2 + len(config.windows)) * len(config.batches)
+        line = bar.add_task("", total=len(config.networks) * (len(config.rows) + cases))
+        for name in config.networks:
+            chosen = policy(name, config.seed)
+            bar.update(line, description=f"{name}: rows of one call")
+            found[name] = {"rows": _rows(chosen, config, functools.partial(bar.advance, line), absolute)}
+            bar.update(line, description=f"{name}: decisions")
+            found[name]["decisions"] = _decisions(chosen, config, functools.partial(bar.advance, line), absolute)
+    command = command_line("experiments.robots latency", config)
+    write_result("robots_latency", {"networks": found}, config=config, seed=config.seed, command=command)
+    if absolute and "paper" in found:
+        alone = [d for d in found["paper"]["decisions"] if d["batch"] == 1 and d["window"] is None]
+        best = {d["rounds"]: d["over_sequential"] for d in alone if d["method"] == "Picard"}
+        record("robots.gpu.round_over_sequential", best[min(best)] / min(best), command=command)
+    plots.latency(found, RESULTS / "robots_latency.png")
+    _show(found, console)
+    return found
+
+
+def _rows(chosen: Policy, config: Latency, advance: Any, absolute: bool) -> list[dict[str, Any]]:
+    """Time of the bare network call on R rows / on one."""
+    call = jax.jit(chosen.model_fn)
+    out: list[dict[str, Any]] = []
+    for rows in config.rows:
+        x = jnp.zeros((rows, chosen.horizon, chosen.action.size))
+        seen = jnp.zeros((rows, chosen.obs_horizon, chosen.observation.size))
+        seconds = time_call(call, chosen.params, x, jnp.zeros(rows), seen, repeats=4 * config.repeats, warmup=3).median
+        out.append({"rows": rows, "seconds": seconds})
+        advance()
+    one = out[0]["seconds"]
+    for entry in out:
+        seconds = entry.pop("seconds")
+        entry["over_one_row"] = seconds / one
+        if absolute:
+            entry["milliseconds"] = 1e3 * seconds
+    return out
+
+
+def _decisions(chosen: Policy, config: Latency, advance: Any, absolute: bool) -> list[dict[str, Any]]:
+    """Time of a decision with a fixed number of rounds / of the sequential sampler's, in pairs."""
+    adapter = adapter_of(chosen)
+    out = []
+    for batch in config.batches:
+        history = jnp.zeros((batch, chosen.obs_horizon, chosen.observation.size))
+        history += chosen.observation.unnormalize(jnp.zeros(chosen.observation.size))
+        keys = jax.random.split(jax.random.key(config.seed), batch)
+        base = chosen.sequential()
+        cases: list[tuple[str, int | None]] = [("Picard", None), ("PCM", None), *(("Picard", w) for w in config.windows)]
+        for method, window in cases:
+            for rounds in config.rounds:
+                advance()
+                if method == "PCM" and adapter is None:
+                    continue
+                # tol=0 accepts what is proven alone, so that all rounds run.
+                options: dict[str, Any] = {"max_rounds": rounds, "tol": 0.0, "window": window}
+                if method == "PCM" and adapter is not None:
+                    options |= {"adapter": adapter.adapter, "switch": adapter.switch}
+                fast = chosen.picard(**options)
+                mine, whole, ratio = paired(
+                    lambda fast=fast: fast.act(history, keys), lambda: base.act(history, keys), repeats=config.repeats
+                )
+                entry = {"method": method, "window": window, "rounds": rounds, "batch": batch, "over_sequential": ratio}
+                if absolute:
+                    entry |= {"milliseconds": 1e3 * mine.median, "sequential_milliseconds": 1e3 * whole.median}
+                out.append(entry)
+    return out
+
+
+def _show(found: dict[str, Any], console: Console) -> None:
+    for name, outcome in found.items():
+        table = Table(title=f"{name}: time of a decision / sequential DDPM-{100}")
+        for title in ("method", "window", "batch", *sorted({f"{d['rounds']:2d} rounds" for d in outcome["decisions"]})):
+            table.add_column(title, justify="left" if title == "method" else "right")
+        groups: dict[tuple[str, int | None, int], list[str]] = {}
+        for entry in outcome["decisions"]:
+            key = (entry["method"], entry["window"], entry["batch"])
+            groups.setdefault(key, []).append(f"{entry['over_sequential']:.3f}")
+        for (method, window, batch), ratios in groups.items():
+            table.add_row(method, str(window or "full"), str(batch), *ratios)
+        console.print(table)

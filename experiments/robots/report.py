@@ -1,0 +1,177 @@
+"""From episodes to tables: success with its interval, score, rounds; robots.md and the headline numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binomtest
+
+from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.robots.environments import METAWORLD
+from experiments.robots.evaluate import Evaluate, adapter_of, policy_of, roll_out, run_evaluate
+from experiments.robots.methods import METHODS
+from pcm_jax.pretrained.policies import load_policy
+
+Line = dict[str, Any]
+TITLES = ("method", "success", "95 %", "score", "rounds", "p95", "evaluations", "certified", "difference")
+
+
+def run_and_report(config: Evaluate, console: Console) -> list[Line]:
+    """Evaluate, print, and write JSON, figures and robots.md when every method ran on the full number of episodes."""
+    episodes = run_evaluate(config, console)
+    whole = summarise(episodes, config.methods)
+    console.print(_table(f"{config.task}, {len(episodes) // len(config.methods)} episodes", whole))
+    if config.video:
+        for name in config.methods:
+            video(config, name, console)
+    complete = config.episodes is None and set(config.methods) == set(METHODS)
+    if complete and config.task in ("pusht", "metaworld"):
+        command = command_line("experiments.robots eval", config, always=("task",), never=("out", "video", "batch"))
+        parts = {task: summarise([e for e in episodes if e["task"] == task], config.methods) for task in config.tasks}
+        payload = {"methods": whole, "tasks": parts}
+        write_result(f"robots_eval_{config.task}", payload, config=config, seed=config.seed, command=command)
+        for name, value in figures(config.task, whole).items():
+            record(name, value, command=command)
+        write_markdown()
+    return whole
+
+
+def summarise(episodes: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[Line]:
+    """A line for each method."""
+    lines = []
+    for name in methods:
+        mine = [episode for episode in episodes if episode["method"] == name]
+        won = sum(episode["success"] for episode in mine)
+        interval = binomtest(won, len(mine)).proportion_ci(method="wilson")
+        rounds = np.concatenate([episode["rounds"] for episode in mine])
+        differences = [d for episode in mine for d in episode.get("difference", ())]
+        lines.append(
+            {
+                "method": name,
+                "success": won / len(mine),
+                "interval": [float(interval.low), float(interval.high)],
+                "score": float(np.mean([episode["score"] for episode in mine])),
+                "rounds": float(np.mean(rounds)),
+                "rounds_p95": float(np.quantile(rounds, 0.95)),
+                "evaluations": float(np.mean(np.concatenate([episode["evaluations"] for episode in mine]))),
+                "certified": float(np.mean(np.concatenate([episode["certified"] for episode in mine]))),
+                "difference": max(differences) if differences else None,
+                "decisions": len(rounds),
+            }
+        )
+    return lines
+
+
+def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
+    """Headline numbers of one evaluation."""
+    by = {line["method"]: line for line in lines}
+    exact = [line["difference"] for line in lines if line["difference"] is not None]
+    oracle = by["DDPM-100"]
+    out = {f"{task}.max_action_difference": max(exact)}
+    if task == "pusht":
+        out["pusht.score_sequential"] = oracle["score"]
+        out["pusht.score_pcm"] = by["PCM"]["score"]
+        out["pusht.warm_start_rounds_ratio"] = by["Picard, warm"]["rounds"] / by["Picard"]["rounds"]
+        out["pusht.warm_start_rounds_ratio_pcm"] = by["PCM, warm"]["rounds"] / by["PCM"]["rounds"]
+        return out
+    parity = {kind: rounds_at_parity(lines, kind) for kind in ("Picard", "PCM")}
+    out["metaworld.success_sequential"] = oracle["success"]
+    out["robots.certified_max_action_difference"] = max(exact)
+    if (mine := parity["PCM"]) is not None:
+        out["robots.pcm_rounds_at_parity"] = mine
+        out["metaworld.success_pcm"] = by[_fixed("PCM", mine)]["success"]
+        if (plain := parity["Picard"]) is not None:
+            out["robots.pcm_over_picard_rounds"] = mine / plain
+    return out
+
+
+def rounds_at_parity(lines: Sequence[Line], kind: str) -> int | None:
+    """Fewest fixed rounds whose success lies in the sequential sampler's interval, or above it."""
+    by = {line["method"]: line for line in lines}
+    low = by["DDPM-100"]["interval"][0]
+    for rounds in sorted({m.rounds for m in METHODS.values() if m.rounds is not None}):
+        if by[_fixed(kind, rounds)]["success"] >= low:
+            return rounds
+    return None
+
+
+def _fixed(kind: str, rounds: int) -> str:
+    return next(m.name for m in METHODS.values() if m.name.startswith(kind) and m.rounds == rounds and not m.warm)
+
+
+def _cells(line: Line) -> list[str]:
+    low, high = line["interval"]
+    difference = "" if line["difference"] is None else f"{line['difference']:.1e}"
+    return [
+        line["method"],
+        f"{line['success']:.2f}",
+        f"{low:.2f}-{high:.2f}",
+        f"{line['score']:.3f}",
+        f"{line['rounds']:.1f}",
+        f"{line['rounds_p95']:.0f}",
+        f"{line['evaluations']:.0f}",
+        f"{line['certified']:.0%}",
+        difference,
+    ]
+
+
+def _table(title: str, lines: Sequence[Line]) -> Table:
+    table = Table(title=title)
+    for name in TITLES:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for line in lines:
+        table.add_row(*_cells(line))
+    return table
+
+
+def write_markdown() -> None:
+    """robots.md, from every evaluation's JSON."""
+    parts = ["# Robot control\n", _ABOUT]
+    for task in ("pusht", "metaworld"):
+        path = RESULTS / f"robots_eval_{task}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        rows = ["| " + " | ".join(_cells(line)) + " |" for line in result["methods"]]
+        head = "| " + " | ".join(TITLES) + " |\n|---|" + "---:|" * (len(TITLES) - 1)
+        parts.append(f"## {task}\n\n`{result['command']}`, {result['device']}\n\n{head}\n" + "\n".join(rows) + "\n")
+        if task == "metaworld":
+            parts.append(_per_task(result["tasks"]))
+    (RESULTS / "robots.md").write_text("\n".join(parts))
+
+
+_ABOUT = """A decision is one action chunk; `rounds` are its batched network calls one after the other, `p95` their 95 %
+quantile. `certified`: decisions whose sample was accepted under the base policy. `difference`: the largest distance
+from the sequential sampler's actions on the same history and noise, of the action range. Every method runs the same
+episodes with the same noise. Written by the evaluation itself.
+"""
+
+
+def _per_task(tasks: dict[str, list[Line]]) -> str:
+    methods = [line["method"] for line in next(iter(tasks.values()))]
+    head = "| success | " + " | ".join(METAWORLD) + " |\n|---|" + "---:|" * len(METAWORLD)
+    rows = [
+        f"| {name} | " + " | ".join(f"{tasks[task][index]['success']:.2f}" for task in METAWORLD) + " |"
+        for index, name in enumerate(methods)
+    ]
+    return head + "\n" + "\n".join(rows) + "\n"
+
+
+def video(config: Evaluate, name: str, console: Console) -> None:
+    """The first episode of the first task, as a GIF."""
+    task = config.tasks[0]
+    policy = load_policy(policy_of(task))
+    frames: list[np.ndarray] = []
+    method = METHODS[name]
+    roll_out(task, method, method.apply(policy, adapter_of(policy)), range(1), config.seed, frames)
+    path = config.out / f"{task}-{name}.gif".replace(" ", "_").replace(",", "")
+    step = max(1, frames[0].shape[0] // 240)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imageio.imwrite(path, np.stack(frames)[:, ::step, ::step], duration=50, loop=0)
+    console.print(f"wrote {path}")

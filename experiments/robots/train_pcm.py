@@ -1,0 +1,133 @@
+"""Picard consistency fine-tuning of the policies, on observations of the demonstrations.
+
+    python -m experiments.robots train-pcm --policy pusht
+    python -m experiments.robots train-pcm --policy metaworld --task push     # a LoRA for one task alone
+
+Exact solutions of the base policy are stored once and trained on; the observations that the switch is measured on are of
+episodes that no training saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.figures import RESULTS, command_line, device, versions, write_result
+from experiments.robots.train import Name, demonstrations
+from pcm_jax import lora
+from pcm_jax.data.robots import Demonstrations, chunks
+from pcm_jax.networks import FactoredLinen, LinenModel
+from pcm_jax.pretrained import ADAPTERS, save_adapter
+from pcm_jax.pretrained.policies import load_policy
+from pcm_jax.training import Drawn, FinetuneConfig, OptimizerConfig, collect, finetune
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainPCM:
+    """Fine-tune a LoRA of a shipped policy and measure its switch.
+
+    task: of Meta-World, None for one LoRA for all. solved: trajectories to train on. phases: steps of each training
+    run. held_out: as `train` had it.
+    """
+
+    policy: Name = "pusht"
+    data: Path | None = None
+    task: str | None = None
+    rank: int = 16
+    phases: tuple[int, ...] = (1500,)
+    solved: int = 2000
+    heldout: int = 128
+    rows: int = 25
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    ema_decay: float = 0.99
+    held_out: int = 50
+    out: Path | None = None
+    ship: bool = True
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.policy}-ddpm100" if self.task is None else f"{self.policy}-{self.task}-ddpm100"
+
+
+def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
+    """Solve, fine-tune, measure, write."""
+    policy = load_policy(config.policy)
+    assert isinstance(policy.model_fn, LinenModel)
+    seen = _observations(config, policy)
+    folder = config.out or Path("experiments/out/robots") / f"pcm-{config.name}"
+    shape = (policy.horizon, policy.action.size)
+    start = time.perf_counter()
+    collect(
+        policy.model_fn,
+        policy.params,
+        policy.solver,
+        shape,
+        folder / "trajectories",
+        num_trajectories=config.solved,
+        seed=config.seed + 1,
+        draw_cond=Drawn(seen),
+    )
+    result = finetune(
+        policy.model_fn,
+        policy.params,
+        policy.solver,
+        shape,
+        lora.init(policy.params, config.rank, jax.random.key(config.seed)),
+        FinetuneConfig(
+            phases=config.phases,
+            batch_size=config.batch_size,
+            optimizer=OptimizerConfig(config.learning_rate, warmup_steps=20, ema_decay=config.ema_decay),
+            heldout=config.heldout,
+            loss=(("rows", config.rows),),
+            seed=config.seed,
+        ),
+        draw_cond=Drawn(seen),
+        factored=FactoredLinen(policy.model_fn.module),
+        stored=str(folder / "trajectories"),
+        directory=str(folder),
+        report=console.print,
+    )
+    base = RESULTS / f"robots_train_{config.policy}.json"
+    outcome: dict[str, Any] = {
+        "adapter": config.name,
+        "parameters": lora.num_parameters(result.tuned),
+        "calibration": result.calibration,
+        "borders": result.calibration.borders,
+        "evaluations": result.evaluations,
+        "share_of_base_training": result.evaluations / json.loads(base.read_text())["evaluations"],
+        "seconds": time.perf_counter() - start,
+    }
+    console.print({name: outcome[name] for name in ("borders", "evaluations", "share_of_base_training", "seconds")})
+    if config.ship:
+        command = command_line("experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data"))
+        about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
+        tables = {"secant": result.calibration.table}
+        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about)
+        study = f"robots_pcm_{config.name}".replace("-", "_")
+        write_result(study, outcome, config=config, seed=config.seed, command=command)
+        console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    return outcome
+
+
+def _observations(config: TrainPCM, policy: Any) -> np.ndarray:
+    """Normalised histories `[N, obs_horizon, O]` of the episodes that the policy was trained on."""
+    every, tasks = demonstrations(config.policy, config.data)
+    episodes = [e for index, e in enumerate(every.episodes) if index % config.held_out != config.held_out - 1]
+    if config.task is not None:
+        if config.policy != "metaworld" or config.task not in tasks:
+            raise ValueError(f"--task takes one of {', '.join(tasks)} with --policy metaworld, got {config.task!r}")
+        code = every.episodes[0].observation.shape[1] - len(tasks) + tasks.index(config.task)
+        episodes = [episode for episode in episodes if episode.observation[0, code] == 1]
+    kept = Demonstrations(tuple(episodes), every.name)
+    sizes = {name: getattr(policy, name) for name in ("obs_horizon", "horizon", "action_horizon")}
+    source = chunks(kept, policy.observation, policy.action, **sizes)
+    return np.asarray(source.gather(np.arange(len(source)))["cond"])

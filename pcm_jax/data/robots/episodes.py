@@ -1,0 +1,129 @@
+"""Demonstrations: episodes of observations and actions, and sets of them on disk in the layout of RLDS.
+
+A set is an ordinary TFDS dataset whose examples have `steps` (arXiv 2111.02767): observation, action, reward, is_first,
+is_last. It is read without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcm_jax.data.records import Records, write_records
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Episode:
+    """observation float32 `[L, O]`, action float32 `[L, A]` done after seeing it, reward float32 `[L]` got for it."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("observation", "action", "reward"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float32))
+        if not len(self.action):
+            raise ValueError("an episode is empty; drop it")
+        shapes = [self.observation.shape, self.action.shape, self.reward.shape]
+        if len({shape[0] for shape in shapes}) > 1 or [len(shape) for shape in shapes] != [2, 2, 1]:
+            raise ValueError(f"observation, action and reward must be [L, O], [L, A] and [L], got {shapes}")
+        for name in ("observation", "action", "reward"):
+            if not np.isfinite(getattr(self, name)).all():
+                step = int(np.argwhere(~np.isfinite(getattr(self, name)))[0][0])
+                raise ValueError(f"{name} is NaN or inf at step {step}; drop the episode or mend its source")
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Demonstrations:
+    """Episodes of one robot. name: of the data, for cards and errors."""
+
+    episodes: tuple[Episode, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.episodes:
+            raise ValueError(f"{self.name} has no episodes")
+        sizes = {(e.observation.shape[1], e.action.shape[1]) for e in self.episodes}
+        if len(sizes) > 1:
+            raise ValueError(f"{self.name} mixes episodes of {sorted(sizes)} observations and actions")
+
+
+def write_episodes(
+    directory: str | Path,
+    make: Callable[[range], Iterable[Episode]],
+    count: int,
+    sizes: tuple[int, int],
+    about: Mapping[str, Any],
+    *,
+    per_shard: int = 10,
+) -> None:
+    """Write `count` episodes; a set whose writing was stopped goes on with the first shard that is missing.
+
+    Args:
+        directory: of the set.
+        make: numbers -> these episodes, the same whenever they are asked for.
+        sizes: numbers in an observation and in an action.
+        about: JSON that says what the set holds.
+        per_shard: episodes in a file.
+
+    Raises:
+        ValueError: the folder holds another set, or an episode has other sizes.
+    """
+    starts = range(0, count, per_shard)
+    step = {
+        "observation": ((sizes[0],), "float32"),
+        "action": ((sizes[1],), "float32"),
+        "reward": ((), "float32"),
+        "is_first": ((), "bool"),
+        "is_last": ((), "bool"),
+    }
+
+    def shard(index: int) -> Iterator[dict[str, Any]]:
+        numbers = range(starts[index], min(starts[index] + per_shard, count))
+        for number, episode in zip(numbers, make(numbers), strict=True):
+            found = (episode.observation.shape[1], episode.action.shape[1])
+            if found != sizes:
+                raise ValueError(f"episode {number} has {found} observations and actions, the set {sizes}")
+            yield {"steps": _steps(episode), "number": np.int64(number)}
+
+    lengths = [min(start + per_shard, count) - start for start in starts]
+    write_records(directory, {"steps": step, "number": ((), "int64")}, lengths, shard, about)
+
+
+def read_episodes(directory: str | Path) -> Demonstrations:
+    """A set that `write_episodes` finished.
+
+    Raises:
+        ValueError: nothing there, not finished, or damaged.
+    """
+    records = Records(directory)
+    if "steps" not in records.features:
+        raise ValueError(f"{directory} holds other records than episodes, it has {sorted(records.features)}")
+    episodes = []
+    for number in range(len(records)):
+        steps = list(records[number]["steps"])
+        arrays = {name: np.stack([step[name] for step in steps]) for name in ("observation", "action", "reward")}
+        episodes.append(Episode(**arrays))
+    return Demonstrations(tuple(episodes), Path(directory).name)
+
+
+def _steps(episode: Episode) -> list[dict[str, Any]]:
+    last = len(episode) - 1
+    return [
+        {
+            "observation": episode.observation[index],
+            "action": episode.action[index],
+            "reward": episode.reward[index],
+            "is_first": index == 0,
+            "is_last": index == last,
+        }
+        for index in range(len(episode))
+    ]

@@ -1,0 +1,76 @@
+"""Min-max normalisation of observations and actions to [-1, 1]."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.types import Array, ArrayLike
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Normalizer:
+    """x -> 2 (x - low) / (high - low) - 1 in every dimension; one that never changes becomes 0.
+
+    low, high: float32 `[n]`, the range of the data that it was fitted on.
+    """
+
+    low: ArrayLike
+    high: ArrayLike
+
+    @classmethod
+    def fit(cls, data: np.ndarray) -> Normalizer:
+        """The ranges of `data` `[.., n]`."""
+        data = np.asarray(data, np.float32)
+        if data.ndim < 2 or not data.size:
+            raise ValueError(f"a normaliser is fitted on data [.., n], got shape {data.shape}")
+        if not np.isfinite(data).all():
+            raise ValueError("the data holds NaN or inf; drop the broken steps before fitting a normaliser")
+        axes = tuple(range(data.ndim - 1))
+        return cls(data.min(axis=axes), data.max(axis=axes))
+
+    @classmethod
+    def shapes(cls, size: int) -> Normalizer:
+        """Of `size` dimensions, as `jax.ShapeDtypeStruct`s, to load one into."""
+        leaf = jax.ShapeDtypeStruct((size,), jnp.float32)
+        return cls(leaf, leaf)  # type: ignore[arg-type]
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return int(self.low.shape[0])
+
+    @property
+    def range(self) -> Array:
+        """high - low, and 1 where that is 0."""
+        return jnp.where(self._constant, 1.0, jnp.asarray(self.high) - self.low)
+
+    @property
+    def _constant(self) -> Array:
+        # Relative to the numbers' own size: what float32 cannot resolve would be blown up to [-1, 1].
+        size = jnp.maximum(jnp.abs(jnp.asarray(self.low)), jnp.abs(jnp.asarray(self.high)))
+        return jnp.asarray(self.high) - self.low <= 1e-6 * size
+
+    def check(self, x: ArrayLike) -> None:
+        """Raises ValueError if x is not `[.., n]`."""
+        if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != self.size:
+            raise ValueError(
+                f"the normaliser was fitted on {self.size} numbers, got shape {jnp.shape(x)}: observations or actions of "
+                "another robot or task"
+            )
+
+    def normalize(self, x: ArrayLike) -> Array:
+        """Into [-1, 1] on the data it was fitted on."""
+        self.check(x)
+        scaled = 2.0 * (jnp.asarray(x) - self.low) / self.range - 1.0
+        return jnp.where(self._constant, jnp.zeros_like(scaled), scaled)
+
+    def unnormalize(self, x: ArrayLike) -> Array:
+        """The inverse; a constant dimension gets its constant."""
+        self.check(x)
+        restored = (jnp.asarray(x) + 1.0) * 0.5 * self.range + self.low
+        return jnp.where(self._constant, jnp.broadcast_to(jnp.asarray(self.low), restored.shape), restored)

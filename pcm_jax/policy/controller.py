@@ -1,0 +1,66 @@
+"""Receding-horizon control: one observation in, one action out, and a decision whenever the last chunk is used up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from pcm_jax.policy.policy import Decision, Policy
+from pcm_jax.types import Array
+
+
+class Controller:
+    """Runs a policy on B robots in step with each other.
+
+    keys: `[B]`, one for each robot; decision n of a robot is drawn from `fold_in(key, n)`. warm_start: the last chunk
+    is the first guess of the next one. on_decision: called with every decision, the history `[B, obs_horizon, O]` and
+    the keys `[B]` that it was made from.
+
+    Example:
+        controller = Controller(policy, jax.random.split(jax.random.key(0), 1))
+        action = controller.act(observation[None])[0]
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        keys: Array,
+        *,
+        warm_start: bool = False,
+        on_decision: Callable[[Decision, np.ndarray, Array], None] = lambda decision, history, keys: None,
+    ) -> None:
+        self.policy, self._keys, self._warm, self._report = policy, keys, warm_start, on_decision
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin new episodes, with the same keys."""
+        self._history: np.ndarray | None = None
+        self._queue: list[np.ndarray] = []
+        self._decisions = 0
+        self._last: Decision | None = None
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The actions `[B, A]` for observations `[B, O]`."""
+        observation = np.asarray(observation, np.float32)
+        size = self._keys.shape[0]
+        if observation.ndim != 2 or len(observation) != size:
+            raise ValueError(f"observations must be [{size}, O], one for each key, got {observation.shape}")
+        if self._history is None:
+            self._history = np.repeat(observation[:, None], self.policy.obs_horizon, axis=1)
+        self._history = np.concatenate([self._history[:, 1:], observation[:, None]], axis=1)
+        if not self._queue:
+            keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, self._decisions)
+            previous = self._last if self._warm else None
+            self._last = jax.block_until_ready(self.policy.act(self._history, keys, previous))
+            self._decisions += 1
+            self._report(self._last, self._history, keys)
+            actions = np.asarray(self._last.actions)
+            if not np.isfinite(actions).all():
+                raise FloatingPointError(
+                    f"decision {self._decisions} of policy {self.policy.name} is not finite; its results are "
+                    f"{np.asarray(self._last.out.result).tolist()} (2 is NONFINITE): check weights and observations"
+                )
+            self._queue = list(np.moveaxis(actions, 1, 0))
+        return self._queue.pop(0)

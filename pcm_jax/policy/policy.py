@@ -1,0 +1,168 @@
+"""A diffusion policy: what was seen -> a chunk of actions, drawn by the sampler of your choice."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.data.robots import Normalizer
+from pcm_jax.results import SampleOutput
+from pcm_jax.sampling import from_data, sample_picard, sample_sequential
+from pcm_jax.sampling.network import draw_step_noise
+from pcm_jax.solvers import Solver
+from pcm_jax.switching import Adapter
+from pcm_jax.types import Array, ArrayLike, ModelFn, Params
+
+
+class Decision(NamedTuple):
+    """actions: to carry out, `[action_horizon, A]` in the robot's units. plan: the whole chunk `[horizon, A]` as the
+    sampler left it, in [-1, 1]. out: the sampler's result, with rounds and certificate, of batch 1 or B.
+
+    A batch of decisions has leading axis B.
+    """  # noqa: D205
+
+    actions: Array
+    plan: Array
+    out: SampleOutput
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Policy:
+    """Diffusion Policy (arXiv 2303.04137): every `action_horizon` steps a chunk of actions is sampled.
+
+    model_fn: `(params, x [B, horizon, A], t [B], observations [B, obs_horizon, O]) -> prediction`, normalised.
+    solver: the sampler's table. observation, action: normalisers fitted on the demonstrations.
+    obs_horizon: observations that a decision sees. The chunk begins with the first of them: its action number
+        obs_horizon - 1 is the one for now, and the first that is carried out.
+    adapter: a fine-tuned model beside `params`, see `sample_picard`.
+    options: further arguments of `sample_picard`; None samples sequentially.
+
+    Example:
+        policy = pcm_jax.pretrained.load_policy("pusht")
+        fast = policy.picard(tol=1e-2)
+        decision = fast.act(history, jax.random.key(0))
+    """
+
+    name: str
+    model_fn: ModelFn
+    params: Params
+    solver: Solver
+    observation: Normalizer
+    action: Normalizer
+    obs_horizon: int = 2
+    horizon: int = 16
+    action_horizon: int = 8
+    adapter: Adapter | None = None
+    options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.obs_horizon, self.action_horizon) < 1:
+            raise ValueError(
+                f"obs_horizon and action_horizon must be at least 1, got {self.obs_horizon} and {self.action_horizon}"
+            )
+        if self.obs_horizon - 1 + self.action_horizon > self.horizon:
+            raise ValueError(
+                f"a chunk of {self.horizon} actions has {self.horizon - self.obs_horizon + 1} from now on, "
+                f"action_horizon is {self.action_horizon}; carry out fewer or predict a longer horizon"
+            )
+
+    def sequential(self) -> Policy:
+        """The same policy, sampled step by step."""
+        return dataclasses.replace(self, adapter=None, options=None)
+
+    def picard(self, *, adapter: Adapter | None = None, **options: Any) -> Policy:
+        """The same policy, sampled by `sample_picard(.., **options)`."""
+        return dataclasses.replace(self, adapter=adapter, options=options)
+
+    def act(self, history: ArrayLike, key: Array, previous: Decision | None = None) -> Decision:
+        """Sample a chunk of actions; compiled at the first call.
+
+        Args:
+            history: the last observations, newest last, `[obs_horizon, O]` in the robot's units; or `[B, ..]`.
+            key: draws the chunk; for a batch `[B]` keys, so that a decision does not depend on its neighbours.
+            previous: the last decision, all of whose actions were carried out. Moved on by them, it is this one's
+                first guess: fewer rounds, the same actions. The sequential sampler has no use for it.
+
+        Raises:
+            ValueError: a history of another length or width, or another number of keys.
+        """
+        history = jnp.asarray(history, jnp.float32)
+        single = history.ndim == 2
+        if history.ndim not in (2, 3) or history.shape[-2] != self.obs_horizon:
+            raise ValueError(
+                f"history must be [{self.obs_horizon}, O] or [B, {self.obs_horizon}, O], got {history.shape}; repeat "
+                "the first observation at the beginning of an episode"
+            )
+        self.observation.check(history)
+        wanted = () if single else history.shape[:1]
+        if jnp.shape(key) != wanted:
+            raise ValueError(f"history {history.shape} needs keys of shape {wanted}, got {jnp.shape(key)}")
+        how = _How(
+            self.model_fn,
+            (self.horizon, self.action.size),
+            self.obs_horizon - 1,
+            self.action_horizon,
+            None if self.options is None else tuple(sorted(self.options.items())),
+        )
+        arrays = (self.params, self.adapter, self.solver, self.observation, self.action)
+        plan = None if previous is None or self.options is None else previous.plan
+        if not single:
+            return _decide(how, *arrays, history, key, plan)
+        one = _decide(how, *arrays, history[None], key[None], None if plan is None else plan[None])
+        return Decision(one.actions[0], one.plan[0], one.out)
+
+
+class _How(NamedTuple):
+    """What a decision is compiled for."""
+
+    model_fn: ModelFn
+    shape: tuple[int, int]
+    first: int
+    count: int
+    options: tuple[tuple[str, Any], ...] | None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decide(
+    how: _How,
+    params: Params,
+    adapter: Adapter | None,
+    solver: Solver,
+    observation: Normalizer,
+    action: Normalizer,
+    history: Array,
+    keys: Array,
+    plan: Array | None,
+) -> Decision:
+    noise, z = draw_noise(keys, solver, how.shape)
+    cond = observation.normalize(history)
+    if how.options is None:
+        out = sample_sequential(how.model_fn, params, noise, solver, cond=cond, step_noise=z)
+    else:
+        options = dict(how.options) | {"adapter": adapter}
+        if plan is not None:
+            options["init"] = from_data(solver, noise, moved_on(plan, how.count), z)
+        out = sample_picard(how.model_fn, params, noise, solver, cond=cond, step_noise=z, **options)
+    chunk = out.sample[:, how.first : how.first + how.count]
+    return Decision(action.unnormalize(chunk), out.sample, out)
+
+
+def draw_noise(keys: Array, solver: Solver, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
+    """First states `[B, *shape]` and step noise `[T, B, *shape]` or None, every sample from its own key `[B]`."""
+
+    def draw(key: Array) -> tuple[Array, Array | None]:
+        first, steps = jax.random.split(key)
+        z = draw_step_noise(steps, len(solver), (1, *shape), jnp.float32)[:, 0] if solver.stochastic else None
+        return jax.random.normal(first, shape), z
+
+    return jax.vmap(draw, out_axes=(0, 1))(keys)
+
+
+def moved_on(plan: Array, steps: int) -> Array:
+    """A chunk `[B, horizon, A]` seen `steps` later; its last action is repeated."""
+    return jnp.concatenate([plan[:, steps:], jnp.repeat(plan[:, -1:], min(steps, plan.shape[1]), axis=1)], axis=1)

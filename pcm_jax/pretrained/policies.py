@@ -1,0 +1,123 @@
+"""Trained diffusion policies in files: weights and normalisers, a configuration, a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax import networks, solvers
+from pcm_jax.data.robots import Normalizer
+from pcm_jax.policy import Policy
+from pcm_jax.pretrained.safetensors_io import load_params, save_params
+from pcm_jax.schedules import cosine_vp
+
+POLICIES = Path(__file__).parent / "policies"
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """Enough to rebuild a policy: the network with its arguments, DDPM's steps, sizes and horizons.
+
+    tasks: what it was trained on, in the order of a one-hot code if its observations carry one.
+    """
+
+    name: str
+    network: dict[str, Any]
+    num_steps: int
+    observation_size: int
+    action_size: int
+    obs_horizon: int
+    horizon: int
+    action_horizon: int
+    tasks: tuple[str, ...]
+    parameters: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+
+    @property
+    def sample_shape(self) -> tuple[int, int]:
+        """Of an action chunk."""
+        return self.horizon, self.action_size
+
+    def build(self) -> tuple[networks.LinenModel, Any]:
+        """(model_fn, shapes and dtypes of its parameters)."""
+        model_fn = networks.linen(networks.by_name(**self.network))
+        x = jax.ShapeDtypeStruct((1, *self.sample_shape), jnp.float32)
+        t = jax.ShapeDtypeStruct((1,), jnp.float32)
+        seen = jax.ShapeDtypeStruct((1, self.obs_horizon, self.observation_size), jnp.float32)
+        return model_fn, jax.eval_shape(model_fn.init, jax.eval_shape(lambda: jax.random.key(0)), x, t, seen)
+
+    def build_solver(self) -> solvers.Solver:
+        """DDPM on the squared-cosine schedule with all its training steps, the predicted data clipped to [-1, 1]."""
+        return solvers.ddpm(cosine_vp(self.num_steps), self.num_steps, clip=1.0)
+
+
+def available_policies(directory: str | Path = POLICIES) -> tuple[str, ...]:
+    """Names that `load_policy` knows."""
+    return tuple(sorted(path.stem for path in Path(directory).glob("*.safetensors")))
+
+
+def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
+    """The policy called `name`; nothing is downloaded.
+
+    Args:
+        name: such as "pusht"; `available_policies()` lists them.
+        directory: where `<name>.safetensors` and `<name>.json` lie, by default inside the package.
+
+    Raises:
+        ValueError: an unknown name, a foreign or truncated file, or weights that are not this network's.
+    """
+    config = load_policy_config(name, directory)
+    model_fn, shapes = config.build()
+    like = {
+        "params": shapes,
+        "observation": Normalizer.shapes(config.observation_size),
+        "action": Normalizer.shapes(config.action_size),
+    }
+    tree = load_params(Path(directory) / f"{name}.safetensors", like)
+    return build_policy(config, tree["params"], tree["observation"], tree["action"])
+
+
+def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyConfig:
+    """Its configuration alone."""
+    path = Path(directory) / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(available_policies(directory)) or "none"
+        raise ValueError(f"there is no policy {name!r} in {directory}; there are: {known}")
+    try:
+        return PolicyConfig(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no policy configuration ({error}); write it with export_policy") from error
+
+
+def build_policy(config: PolicyConfig, params: Any, observation: Normalizer, action: Normalizer) -> Policy:
+    """The policy of a configuration, sampled sequentially until told otherwise."""
+    model_fn, _ = config.build()
+    return Policy(
+        name=config.name,
+        model_fn=model_fn,
+        params=params,
+        solver=config.build_solver(),
+        observation=observation,
+        action=action,
+        obs_horizon=config.obs_horizon,
+        horizon=config.horizon,
+        action_horizon=config.action_horizon,
+    )
+
+
+def export_policy(policy: Policy, config: PolicyConfig, card: str, directory: str | Path = POLICIES) -> Path:
+    """Write the three files that `load_policy` reads, and a card; returns the path of the weights."""
+    directory = Path(directory)
+    path = directory / f"{config.name}.safetensors"
+    tree = {"params": policy.params, "observation": policy.observation, "action": policy.action}
+    save_params(path, tree, metadata={"name": config.name})
+    (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    (directory / f"{config.name}.md").write_text(card)
+    return path
