@@ -10,12 +10,14 @@ evaluation uses seed 1.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tqdm import tqdm
 
 from experiments.robots.environments import METAWORLD, MetaWorld
 from pcm_jax.data.robots import Demonstrations, Episode, read_episodes, write_episodes
@@ -41,30 +43,22 @@ class Collect:
 
 def run_collect(config: Collect, console: Console) -> None:
     """Write one set for each task; those that are there are left alone."""
-    bar = Progress(
-        TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    with bar:
-        line = bar.add_task("", total=len(config.tasks) * config.episodes)
-        done = 0
-        for task in config.tasks:
-            bar.update(line, description=task)
-            about = {"task": task, "episodes": config.episodes, "noise": config.noise, "seed": config.seed}
-            about["linger"] = config.linger
-
-            world = MetaWorld(task)
-            sizes = (len(world.reset(0)), 4)
-
-            def make(numbers: range, world: MetaWorld = world) -> Iterator[Episode]:
-                bar.update(line, completed=done + numbers.start)
-                for number in numbers:
-                    yield demonstrate(world, number, config)
-                    bar.advance(line)
-
-            write_episodes(config.out / task, make, config.episodes, sizes, about)
-            done += config.episodes
-            bar.update(line, completed=done)
+    for task in config.tasks:
+        about = {"task": task, "episodes": config.episodes, "noise": config.noise, "seed": config.seed}
+        about["linger"] = config.linger
+        world = MetaWorld(task)
+        # tqdm, not rich: TFDS swaps Python's import while it is loaded, which rich's own thread does not survive.
+        with tqdm(total=config.episodes, desc=task, unit="episode", mininterval=2.0) as bar:
+            make = functools.partial(_shard, world, config, bar)
+            write_episodes(config.out / task, make, config.episodes, (len(world.reset(0)), 4), about)
     console.print(f"demonstrations are in {config.out}")
+
+
+def _shard(world: MetaWorld, config: Collect, bar: Any, numbers: range) -> Iterator[Episode]:
+    bar.update(numbers.start - bar.n)
+    for number in numbers:
+        yield demonstrate(world, number, config)
+        bar.update()
 
 
 def demonstrate(world: MetaWorld, number: int, config: Collect) -> Episode:
@@ -86,7 +80,7 @@ def demonstrate(world: MetaWorld, number: int, config: Collect) -> Episode:
 def _attempt(
     environment: MetaWorld, number: int, deviation: float, linger: int, noise: np.random.Generator
 ) -> Episode | None:
-    seen, done, rewards = [environment.reset(number)], [], []
+    seen, done, rewards = [environment.reset(number)], list[np.ndarray](), list[np.float32]()
     left = None
     while left != 0 and len(done) < environment.max_steps:
         action = environment.expert()

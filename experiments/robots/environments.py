@@ -1,7 +1,7 @@
 """The simulators behind one interface: gym-pusht, and eight tasks of Meta-World.
 
-An episode is fixed by its number alone: Push-T resets with the seed 100000 + number, Meta-World takes task `number` of a
-set of tasks that no demonstration was made on.
+An episode is fixed by its number alone: Push-T resets with the seed 100000 + number, Meta-World takes variant `number`
+of a task, which no demonstration was made on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def make(task: str, *, pictures: bool = False) -> Environment:
     try:
         return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures)
     except ImportError as error:
-        raise ValueError(f"the simulator of {task} is not installed ({error}): pip install 'pcm-jax[robots]'") from error
+        raise ValueError(
+            f"the simulator of {task} is not installed ({error}): pip install 'pcm-jax[robots]'"
+        ) from error
 
 
 def pusht_features(state: np.ndarray) -> np.ndarray:

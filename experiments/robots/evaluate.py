@@ -182,4 +182,3 @@ def _guarded(task: str, number: int, step: int, function: Any, argument: Any) ->
             f"the simulator of {task} failed in episode {number} at step {step} ({type(error).__name__}: {error}); "
             "finished episodes are kept, the same command goes on with the others"
         ) from error
-

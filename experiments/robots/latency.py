@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -54,7 +55,7 @@ def policy(name: str, seed: int) -> Policy:
         return load_policy(name)
     sizes = {"observation_size": 20, "action_size": 2, "obs_horizon": 2, "horizon": 16, "action_horizon": 8}
     config = PolicyConfig(name="paper", network=PAPER, num_steps=100, tasks=("pusht",), **sizes)
-    model_fn, shapes = config.build()
+    model_fn, _ = config.build()
     x, seen = jnp.zeros((1, 16, 2)), jnp.zeros((1, 2, 20))
     params = model_fn.init(jax.random.key(seed), x, jnp.zeros(1), seen)
     bounds = np.array([[-1.0], [1.0]], np.float32)
@@ -113,30 +114,27 @@ def _rows(chosen: Policy, config: Latency, advance: Any, absolute: bool) -> list
 def _decisions(chosen: Policy, config: Latency, advance: Any, absolute: bool) -> list[dict[str, Any]]:
     """Time of a decision with a fixed number of rounds / of the sequential sampler's, in pairs."""
     adapter = adapter_of(chosen)
+    methods: list[tuple[str, int | None]] = [("Picard", None), ("PCM", None)]
+    methods += [("Picard", window) for window in config.windows]
     out = []
-    for batch in config.batches:
-        history = jnp.zeros((batch, chosen.obs_horizon, chosen.observation.size))
-        history += chosen.observation.unnormalize(jnp.zeros(chosen.observation.size))
+    for batch, (method, window), rounds in itertools.product(config.batches, methods, config.rounds):
+        advance()
+        if method == "PCM" and adapter is None:
+            continue
+        # tol=0 accepts what is proven alone, so that all rounds run.
+        options: dict[str, Any] = {"max_rounds": rounds, "tol": 0.0, "window": window}
+        if method == "PCM" and adapter is not None:
+            options |= {"adapter": adapter.adapter, "switch": adapter.switch}
+        middle = chosen.observation.unnormalize(jnp.zeros(chosen.observation.size))
+        seen = jnp.broadcast_to(middle, (batch, chosen.obs_horizon, *middle.shape))
         keys = jax.random.split(jax.random.key(config.seed), batch)
-        base = chosen.sequential()
-        cases: list[tuple[str, int | None]] = [("Picard", None), ("PCM", None), *(("Picard", w) for w in config.windows)]
-        for method, window in cases:
-            for rounds in config.rounds:
-                advance()
-                if method == "PCM" and adapter is None:
-                    continue
-                # tol=0 accepts what is proven alone, so that all rounds run.
-                options: dict[str, Any] = {"max_rounds": rounds, "tol": 0.0, "window": window}
-                if method == "PCM" and adapter is not None:
-                    options |= {"adapter": adapter.adapter, "switch": adapter.switch}
-                fast = chosen.picard(**options)
-                mine, whole, ratio = paired(
-                    lambda fast=fast: fast.act(history, keys), lambda: base.act(history, keys), repeats=config.repeats
-                )
-                entry = {"method": method, "window": window, "rounds": rounds, "batch": batch, "over_sequential": ratio}
-                if absolute:
-                    entry |= {"milliseconds": 1e3 * mine.median, "sequential_milliseconds": 1e3 * whole.median}
-                out.append(entry)
+        fast = functools.partial(chosen.picard(**options).act, seen, keys)
+        base = functools.partial(chosen.sequential().act, seen, keys)
+        mine, whole, ratio = paired(fast, base, repeats=config.repeats)
+        entry = {"method": method, "window": window, "rounds": rounds, "batch": batch, "over_sequential": ratio}
+        if absolute:
+            entry |= {"milliseconds": 1e3 * mine.median, "sequential_milliseconds": 1e3 * whole.median}
+        out.append(entry)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from pcm_jax import schedules, solvers
 from pcm_jax.policy import Policy
@@ -37,7 +38,7 @@ class Method:
             steps = len(policy.solver)
             few = solvers.ddim(schedules.cosine_vp(steps), 16, clip=policy.solver.clip, spacing="trailing")
             return dataclasses.replace(policy.sequential(), solver=few)
-        options = {"tol": TOL} if self.rounds is None else {"tol": TOL, "max_rounds": self.rounds}
+        options: dict[str, Any] = {"tol": TOL} if self.rounds is None else {"tol": TOL, "max_rounds": self.rounds}
         if self.kind == "picard":
             return policy.picard(**options)
         if adapter is None:
@@ -60,4 +61,3 @@ def _methods() -> dict[str, Method]:
 
 METHODS: Mapping[str, Method] = _methods()
 """All of them run Picard with the secant, the default slope."""
-

@@ -1,7 +1,7 @@
-"""Training of the policies: Diffusion Policy's recipe on the human demonstrations of Push-T, or on Meta-World's experts.
+"""Training of the policies by Diffusion Policy's recipe, on people's demonstrations of Push-T or Meta-World's experts.
 
-    python -m experiments.robots train --policy pusht --data path/to/pusht_cchi_v7_replay.zarr
-    python -m experiments.robots train --policy metaworld          # after `collect`
+python -m experiments.robots train --policy pusht --data path/to/pusht_cchi_v7_replay.zarr
+python -m experiments.robots train --policy metaworld          # after `collect`
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def _card(config: PolicyConfig, outcome: dict[str, Any], data: str, command: str
     network = dict(config.network)
     return f"""# {config.name}
 
-A diffusion policy (arXiv 2303.04137) for {tasks}: {config.obs_horizon} observations of {config.observation_size} numbers
-in, {config.horizon} actions of {config.action_size} out, of which {config.action_horizon} are carried out.
+A diffusion policy (arXiv 2303.04137) for {tasks}:
+{config.obs_horizon} observations of {config.observation_size} numbers in, {config.horizon} actions of {config.action_size} out, of which {config.action_horizon} are carried out.
 
 - Network: {network.pop("name")} {network}, {outcome["parameters"]:,} parameters.
 - Data: {data}, {outcome["episodes"]} episodes, {outcome["chunks"]} chunks.

@@ -3,8 +3,8 @@
     python -m experiments.robots train-pcm --policy pusht
     python -m experiments.robots train-pcm --policy metaworld --task push     # a LoRA for one task alone
 
-Exact solutions of the base policy are stored once and trained on; the observations that the switch is measured on are of
-episodes that no training saw.
+Exact solutions of the base policy are stored once and trained on, with observations of the episodes that it was trained
+on; the switch is measured on noises that no training saw.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
     }
     console.print({name: outcome[name] for name in ("borders", "evaluations", "share_of_base_training", "seconds")})
     if config.ship:
-        command = command_line("experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data"))
+        command = command_line(
+            "experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data")
+        )
         about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
         tables = {"secant": result.calibration.table}
         path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about)

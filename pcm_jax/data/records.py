@@ -132,7 +132,7 @@ class Records:
         """The examples at `index`, stacked: name -> `[len(index), ...]`; for sets without sequences of steps."""
         examples = [self._source[int(place)] for place in index]
         return {
-            name: np.stack([np.asarray(example[name], feature[1]) for example in examples])
+            name: np.stack([np.asarray(example[name], str(tuple(feature)[1])) for example in examples])
             for name, feature in self.features.items()
         }
 

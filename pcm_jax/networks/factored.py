@@ -41,8 +41,9 @@ class FactoredLinen:
             out: Any = self.module.apply({"params": params}, x, t, cond)
         if left:
             raise ValueError(
-                f"{sorted(left)[0]!r} cannot be adapted in factored form: only Dense, Conv, ConvTranspose and Embed layers "
-                "can. Leave it out with lora.init(select=..), or use switching.FeatureSpace(lora.merge(params, lora))"
+                f"{sorted(left)[0]!r} cannot be adapted in factored form: only Dense, Conv, ConvTranspose and Embed "
+                "layers can. Leave it out with lora.init(select=..), or use "
+                "switching.FeatureSpace(lora.merge(params, lora))"
             )
         return out
 

@@ -1,7 +1,7 @@
 """Diffusion policies: observations in, a chunk of actions out, by any sampler."""
 
-from pcm_jax.policy.controller import Controller
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.policy.controller import Controller
 from pcm_jax.policy.policy import Decision, Policy
 
 __all__ = ["Controller", "Decision", "Normalizer", "Policy"]

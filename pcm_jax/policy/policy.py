@@ -123,7 +123,7 @@ class _How(NamedTuple):
     model_fn: ModelFn
     shape: tuple[int, int]
     first: int
-    count: int
+    carried_out: int
     options: tuple[tuple[str, Any], ...] | None
 
 
@@ -146,9 +146,9 @@ def _decide(
     else:
         options = dict(how.options) | {"adapter": adapter}
         if plan is not None:
-            options["init"] = from_data(solver, noise, moved_on(plan, how.count), z)
+            options["init"] = from_data(solver, noise, moved_on(plan, how.carried_out), z)
         out = sample_picard(how.model_fn, params, noise, solver, cond=cond, step_noise=z, **options)
-    chunk = out.sample[:, how.first : how.first + how.count]
+    chunk = out.sample[:, how.first : how.first + how.carried_out]
     return Decision(action.unnormalize(chunk), out.sample, out)
 
 

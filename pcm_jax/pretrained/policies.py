@@ -74,7 +74,7 @@ def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
         ValueError: an unknown name, a foreign or truncated file, or weights that are not this network's.
     """
     config = load_policy_config(name, directory)
-    model_fn, shapes = config.build()
+    _, shapes = config.build()
     like = {
         "params": shapes,
         "observation": Normalizer.shapes(config.observation_size),

@@ -5,4 +5,14 @@ from pcm_jax.data.robots.normalizer import Normalizer
 from pcm_jax.data.robots.pusht import load_pusht
 from pcm_jax.data.robots.windows import Chunk, ChunkSource, chunks
 
-__all__ = ["Chunk", "ChunkSource", "Demonstrations", "Episode", "Normalizer", "chunks", "load_pusht", "read_episodes", "write_episodes"]
+__all__ = [
+    "Chunk",
+    "ChunkSource",
+    "Demonstrations",
+    "Episode",
+    "Normalizer",
+    "chunks",
+    "load_pusht",
+    "read_episodes",
+    "write_episodes",
+]

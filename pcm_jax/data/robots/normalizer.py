@@ -59,8 +59,8 @@ class Normalizer:
         """Raises ValueError if x is not `[.., n]`."""
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != self.size:
             raise ValueError(
-                f"the normaliser was fitted on {self.size} numbers, got shape {jnp.shape(x)}: observations or actions of "
-                "another robot or task"
+                f"the normaliser was fitted on {self.size} numbers, got shape {jnp.shape(x)}: observations or "
+                "actions of another robot or task"
             )
 
     def normalize(self, x: ArrayLike) -> Array:

@@ -22,7 +22,9 @@ def load_pusht(path: str | Path) -> Demonstrations:
 
     path = Path(path)
     if not path.is_dir():
-        raise ValueError(f"there are no Push-T demonstrations at {path}; unpack pusht_cchi_v7_replay.zarr and give its path")
+        raise ValueError(
+            f"there are no Push-T demonstrations at {path}; unpack pusht_cchi_v7_replay.zarr and give its path"
+        )
     try:
         group = zarr.open_group(str(path), mode="r")
         state, action = np.asarray(group["data/state"]), np.asarray(group["data/action"])

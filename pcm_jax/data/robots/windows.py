@@ -20,7 +20,7 @@ class Chunk(TypedDict):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChunkSource:
-    """All chunks of a set called `name`. index: int `[N, horizon]`, the steps that each is made of, repeats where an episode is too short."""
+    """All chunks of the set `name`. index: int `[N, horizon]`, the steps of each, repeated at an episode's ends."""
 
     name: str
     observation: np.ndarray
