@@ -10,11 +10,11 @@ from pcm_jax.sampling import guess, linearization, sample_picard, sample_sequent
 from pcm_jax.sampling import residual as norms
 
 if TYPE_CHECKING:
-    from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, pretrained, training
+    from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks", "pretrained", "training")
+_ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks", "policy", "pretrained", "training")
 
 __all__ = [
     "ResultCode",
@@ -30,6 +30,7 @@ __all__ = [
     "networks",
     "norms",
     "parallel",
+    "policy",
     "pretrained",
     "sample_picard",
     "sample_sequential",

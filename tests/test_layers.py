@@ -18,7 +18,7 @@ LAYERS = (
     {"sampling"},
     {"guidance", "lora", "checkpoint", "data"},
     {"networks"},
-    {"training"},
+    {"training", "policy"},
     {"pretrained"},
     {"metrics"},
 )
@@ -32,6 +32,8 @@ HOME = {
     "tensorflow_datasets": "data",
     "array_record": "data",
     "grain": "data",
+    "zarr": "data",
+    "h5py": "data",
 }
 """Libraries that one room alone may import."""
 

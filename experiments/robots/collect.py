@@ -3,8 +3,8 @@
     python -m experiments.robots collect
 
 Every second one is disturbed: what is carried out is the expert's action plus noise, what is recorded is the expert's
-action, so that the data shows the way back (DART, arXiv 1703.09327). Variants of the tasks are those of seed 0; the
-evaluation uses seed 1.
+action, so that the data shows the way back (DART, arXiv 1703.09327). Variants of the tasks are those of seeds 0 and 2;
+the evaluation uses seed 1.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def demonstrate(world: MetaWorld, number: int, config: Collect) -> Episode:
     """
     for attempt in range(10):
         noise = np.random.default_rng([config.seed, number, attempt])
-        # A variant that the undisturbed expert cannot solve is replaced by another one.
-        variant = -1 - number - attempt * config.episodes
+        # A variant that the undisturbed expert cannot solve is replaced by the next one.
+        variant = -1 - number - attempt
         episode = _attempt(world, variant, config.noise if number % 2 else 0.0, config.linger, noise)
         if episode is not None:
             return episode

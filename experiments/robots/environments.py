@@ -110,20 +110,18 @@ class PushT:
 class MetaWorld:
     """A task of Meta-World; observations are followed by the task's one-hot code. score: 1 once it succeeded.
 
-    Numbers from 0 on are held-out variants of the task, numbers from -1 down those for demonstrations: `variants` of
-    each.
+    Numbers from 0 to 49 are held-out variants of the task, numbers from -1 to -100 those for demonstrations.
     """
 
     max_steps = 500
-    variants = 50
 
     def __init__(self, task: str, *, pictures: bool = False) -> None:
         import metaworld
         from metaworld.policies import ENV_POLICY_MAP
 
         self.task, name = task, f"{task}-v3"
-        held_out, demonstrated = metaworld.MT1(name, seed=1), metaworld.MT1(name, seed=0)
-        self._tasks = held_out.train_tasks, demonstrated.train_tasks
+        held_out, *demonstrated = (metaworld.MT1(name, seed=seed) for seed in (1, 0, 2))
+        self._tasks = held_out.train_tasks, [task for one in demonstrated for task in one.train_tasks]
         # Asking for a picture needs a display or a GPU driver; without one nothing is drawn.
         options = {"render_mode": "rgb_array", "camera_name": "corner2"} if pictures else {}
         self._env: Any = held_out.train_classes[name](**options)

@@ -143,10 +143,12 @@ def _loss(model_fn: Any, schedule: Any, params: Any, batch: Any, key: Any) -> An
 def _card(config: PolicyConfig, outcome: dict[str, Any], data: str, command: str) -> str:
     tasks = ", ".join(config.tasks)
     network = dict(config.network)
+    sizes = f"{config.obs_horizon} observations of {config.observation_size} numbers in"
+    sizes += f", {config.horizon} actions of {config.action_size} out, of which {config.action_horizon} are carried out"
     return f"""# {config.name}
 
 A diffusion policy (arXiv 2303.04137) for {tasks}:
-{config.obs_horizon} observations of {config.observation_size} numbers in, {config.horizon} actions of {config.action_size} out, of which {config.action_horizon} are carried out.
+{sizes}.
 
 - Network: {network.pop("name")} {network}, {outcome["parameters"]:,} parameters.
 - Data: {data}, {outcome["episodes"]} episodes, {outcome["chunks"]} chunks.

@@ -110,7 +110,7 @@ class Records:
                     "give the command that makes the set again, which writes that shard anew"
                 )
         self.about: dict[str, Any] = plan["about"]
-        self.features: dict[str, Feature] = plan["features"]
+        self.features: dict[str, Feature] = {name: _feature(of) for name, of in plan["features"].items()}
         self._source = layout.open_set(self.directory, plan["lengths"])
 
     def __len__(self) -> int:
@@ -129,11 +129,12 @@ class Records:
         return dict(self._source[index])
 
     def rows(self, index: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at `index`, stacked: name -> `[len(index), ...]`; for sets without sequences of steps."""
+        """The examples at `index`, stacked: name -> `[len(index), ...]`, without sequences of steps."""
         examples = [self._source[int(place)] for place in index]
         return {
-            name: np.stack([np.asarray(example[name], str(tuple(feature)[1])) for example in examples])
+            name: np.stack([np.asarray(example[name], feature[1]) for example in examples])
             for name, feature in self.features.items()
+            if not isinstance(feature, Mapping)
         }
 
 
@@ -151,6 +152,11 @@ def _read_plan(directory: Path) -> dict[str, Any] | None:
             "command that makes it again"
         )
     return plan
+
+
+def _feature(of: Any) -> Feature:
+    """From JSON, which knows no tuples."""
+    return {name: _feature(inner) for name, inner in of.items()} if isinstance(of, dict) else (tuple(of[0]), of[1])
 
 
 def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

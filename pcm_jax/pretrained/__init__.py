@@ -2,22 +2,36 @@
 
 from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
+from pcm_jax.pretrained.policies import (
+    POLICIES,
+    PolicyConfig,
+    available_policies,
+    build_policy,
+    export_policy,
+    load_policy,
+)
 from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, load_params, save_params
 
 __all__ = [
     "ADAPTERS",
+    "POLICIES",
     "WEIGHTS",
     "ModelConfig",
+    "PolicyConfig",
     "Pretrained",
     "PretrainedAdapter",
     "available",
     "available_adapters",
+    "available_policies",
+    "build_policy",
     "export",
+    "export_policy",
     "load",
     "load_adapter",
     "load_arrays",
     "load_metadata",
     "load_params",
+    "load_policy",
     "save_adapter",
     "save_params",
 ]

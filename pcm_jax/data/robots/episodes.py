@@ -7,7 +7,7 @@ is_last. It is read without TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,34 @@ def read_episodes(directory: str | Path) -> Demonstrations:
     records = Records(directory)
     if "steps" not in records.features:
         raise ValueError(f"{directory} holds other records than episodes, it has {sorted(records.features)}")
+    return read_steps(records, (), Path(directory).name, last_action=True)
+
+
+def read_steps(source: Any, keys: Sequence[str], name: str, *, last_action: bool) -> Demonstrations:
+    """Episodes of a TFDS data source."""
     episodes = []
-    for number in range(len(records)):
-        steps = list(records[number]["steps"])
-        arrays = {name: np.stack([step[name] for step in steps]) for name in ("observation", "action", "reward")}
-        episodes.append(Episode(**arrays))
-    return Demonstrations(tuple(episodes), Path(directory).name)
+    for number in range(len(source)):
+        steps = list(source[number]["steps"])
+        steps = steps if last_action else steps[:-1]
+        try:
+            if not steps:
+                raise ValueError("an episode is empty; drop it")
+            arrays = {part: np.stack([np.asarray(step[part]) for step in steps]) for part in ("action", "reward")}
+            observation = np.stack([_observation(step["observation"], keys) for step in steps])
+            episodes.append(Episode(observation, arrays["action"], arrays["reward"]))
+        except ValueError as error:
+            raise ValueError(f"{name}, episode {number}: {error}") from error
+    return Demonstrations(tuple(episodes), name)
+
+
+def _observation(seen: Any, keys: Sequence[str]) -> np.ndarray:
+    if not isinstance(seen, Mapping):
+        if keys:
+            raise ValueError(f"it has one observation; keys must be empty, got {tuple(keys)}")
+        return np.asarray(seen)
+    if not keys or any(key not in seen for key in keys):
+        raise ValueError(f"keys must be among its observations {', '.join(sorted(seen))}, got {tuple(keys)}")
+    return np.concatenate([np.ravel(seen[key]) for key in keys])
 
 
 def _steps(episode: Episode) -> list[dict[str, Any]]:

@@ -66,11 +66,16 @@ class Normalizer:
     def normalize(self, x: ArrayLike) -> Array:
         """Into [-1, 1] on the data it was fitted on."""
         self.check(x)
-        scaled = 2.0 * (jnp.asarray(x) - self.low) / self.range - 1.0
-        return jnp.where(self._constant, jnp.zeros_like(scaled), scaled)
+        low, span, constant = self._like(x)
+        return jnp.where(constant, 0.0, 2.0 * (jnp.asarray(x) - low) / span - 1.0)
 
     def unnormalize(self, x: ArrayLike) -> Array:
         """The inverse; a constant dimension gets its constant."""
         self.check(x)
-        restored = (jnp.asarray(x) + 1.0) * 0.5 * self.range + self.low
-        return jnp.where(self._constant, jnp.broadcast_to(jnp.asarray(self.low), restored.shape), restored)
+        low, span, constant = self._like(x)
+        return jnp.where(constant, low, (jnp.asarray(x) + 1.0) * 0.5 * span + low)
+
+    def _like(self, x: ArrayLike) -> tuple[Array, Array, Array]:
+        """low, range and whether it is 0, broadcast to x."""
+        shape = jnp.shape(x)
+        return tuple(jnp.broadcast_to(each, shape) for each in (self.low, self.range, self._constant))  # type: ignore[return-value]
