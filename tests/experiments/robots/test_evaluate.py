@@ -1,0 +1,172 @@
+"""Evaluation and report on a robot of a few lines: the same episodes for all, resumed, and honest about failures."""
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.robots import environments, evaluate, report
+from experiments.robots.environments import Step
+from experiments.robots.evaluate import Evaluate, roll_out, run_evaluate
+from experiments.robots.methods import METHODS
+from pcm_jax.pretrained import build_policy
+from tests.policy import policies
+
+QUIET = Console(quiet=True)
+
+
+class Toy:
+    """A point that an action moves; an episode ends when it has gone far enough. Number 2 takes no action at step 5."""
+
+    max_steps = 12
+    breaks = False
+
+    def reset(self, number):
+        self.number, self.count, self.place = number, 0, np.array([0.1 * number, -1.0, 5.5], np.float32)
+        return self.place.copy()
+
+    def step(self, action):
+        self.count += 1
+        if self.breaks and (self.number, self.count) == (2, 6):
+            raise OSError("the arm fell off")
+        self.place = np.clip(self.place + 0.01 * np.append(action, 1.0), [0, -2, 5], [1, 2, 6]).astype(np.float32)
+        done = bool(self.count >= 6 + self.number)
+        return Step(self.place.copy(), self.count / 12, done and self.number != 1, done)
+
+    def picture(self):
+        return np.full((8, 8, 3), self.count, np.uint8)
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    monkeypatch.setattr(environments, "make", lambda task, pictures=False: Toy())
+    monkeypatch.setattr(evaluate, "load_policy", lambda name: policies.small())
+    monkeypatch.setattr(evaluate, "adapter_of", lambda policy: None)
+    monkeypatch.setattr(Toy, "breaks", False)
+    return Evaluate(methods=("DDPM-100", "Picard", "Picard, 2 rounds"), episodes=3, batch=2, out=tmp_path / "cells")
+
+
+def test_the_same_episodes_for_every_method(toy):
+    found = run_evaluate(toy, QUIET)
+    assert [(line["method"], line["number"]) for line in found] == [(m, n) for m in toy.methods for n in range(3)]
+    by = {(line["method"], line["number"]): line for line in found}
+    for number in range(3):
+        one, other = by["DDPM-100", number], by["Picard", number]
+        assert one["steps"] == other["steps"] == 6 + number and one["success"] == other["success"] == (number != 1)
+        # Decisions every 4 steps, and only those of the episode's own length.
+        assert len(one["rounds"]) == -(-one["steps"] // 4)
+        assert all(rounds == 20 for rounds in one["rounds"]) and all(one["certified"])
+        assert all(other["certified"]) and max(other["difference"]) < 0.05 and "difference" not in one
+        assert by["Picard, 2 rounds", number]["rounds"] == [2] * len(one["rounds"])
+        assert not any(by["Picard, 2 rounds", number]["certified"])
+
+
+def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
+    monkeypatch.setattr(Toy, "breaks", True)
+    with pytest.raises(
+        RuntimeError, match=r"simulator of pusht failed in episode 2 at step 5 \(OSError: the arm fell off\)"
+    ):
+        run_evaluate(toy, QUIET)
+    kept = list(toy.out.glob("*.json"))
+    assert [path.name for path in kept] == ["pusht-DDPM-100-0.json"]
+    stamp = kept[0].stat().st_mtime_ns
+    monkeypatch.setattr(Toy, "breaks", False)
+    found = run_evaluate(toy, QUIET)
+    assert len(found) == 9 and kept[0].stat().st_mtime_ns == stamp
+    # Other weights are other episodes.
+    monkeypatch.setattr(evaluate, "load_policy", lambda name: policies.small(seed=4))
+    run_evaluate(toy, QUIET)
+    assert kept[0].stat().st_mtime_ns != stamp
+
+
+def test_episodes_do_not_depend_on_their_batch(toy):
+    method = METHODS["Picard"]
+    policy = method.apply(policies.small(), None)
+    together = roll_out("pusht", method, policy, range(3), 0)
+    alone = [roll_out("pusht", method, policy, range(n, n + 1), 0)[0] for n in range(3)]
+    assert [line["rounds"] for line in together] == [line["rounds"] for line in alone]
+
+
+@pytest.mark.fast
+def test_unknown_methods_and_adapters_that_are_missing(toy):
+    with pytest.raises(ValueError, match="unknown method 'Magic'; choose among DDPM-100, DDIM-16, Picard"):
+        run_evaluate(Evaluate(methods=("Magic",)), QUIET)
+    with pytest.raises(
+        ValueError, match=r"no adapter of policy small is there; make one with: python -m experiments.robots"
+    ):
+        METHODS["PCM"].apply(policies.small(), None)
+
+
+@pytest.mark.fast
+def test_ddim_takes_its_steps_from_the_same_schedule():
+    config = policies.CONFIG
+    policy = METHODS["DDIM-16"].apply(build_policy(config, policies.params(), *_normalisers()), None)
+    assert len(policy.solver) == 16 and policy.options is None
+
+
+def _normalisers():
+    whole = policies.small()
+    return whole.observation, whole.action
+
+
+def episodes(method, wins, rounds, difference=None, task="reach"):
+    lines = []
+    for number in range(20):
+        line = {"task": task, "method": method, "number": number, "success": number < wins, "score": wins / 20}
+        line |= {"rounds": [rounds], "evaluations": [100 * rounds], "certified": [difference is not None]}
+        lines.append(line | ({} if difference is None else {"difference": [difference]}))
+    return lines
+
+
+@pytest.fixture
+def measured():
+    found = episodes("DDPM-100", 19, 100)
+    for name, method in METHODS.items():
+        if name == "DDPM-100":
+            continue
+        better = 2 if method.kind == "pcm" else 6
+        wins = 19 if method.rounds is None or method.rounds >= better else 3
+        cost = 9 if method.rounds is None else method.rounds
+        found += episodes(name, wins, cost - method.warm, 1e-4 if method.exact else None)
+    return found
+
+
+@pytest.mark.fast
+def test_headline_numbers(measured):
+    lines = report.summarise(measured, list(METHODS))
+    first = lines[0]
+    assert first["success"] == 0.95 and first["interval"] == pytest.approx([0.764, 0.991], abs=1e-3)
+    assert report.rounds_at_parity(lines, "PCM") == 2 and report.rounds_at_parity(lines, "Picard") == 6
+    assert report.figures("metaworld", lines) == pytest.approx(
+        {
+            "metaworld.max_action_difference": 1e-4,
+            "metaworld.success_sequential": 0.95,
+            "metaworld.success_pcm": 0.95,
+            "robots.certified_max_action_difference": 1e-4,
+            "robots.pcm_rounds_at_parity": 2,
+            "robots.pcm_over_picard_rounds": 1 / 3,
+        }
+    )
+    pusht = report.figures("pusht", lines)
+    assert pusht["pusht.warm_start_rounds_ratio"] == pytest.approx(8 / 9)
+
+
+def test_the_page_is_written_from_json(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    lines = report.summarise(measured, list(METHODS))
+    tasks = {task: lines for task in environments.METAWORLD}
+    result = {"methods": lines, "tasks": tasks, "command": "python -m experiments.robots eval", "device": "cpu"}
+    (tmp_path / "robots_eval_metaworld.json").write_text(json.dumps(result))
+    report.write_markdown()
+    page = (tmp_path / "robots.md").read_text()
+    assert "| DDPM-100 | 0.95 | 0.76-0.99 | 0.950 | 100.0 | 100 |" in page and "| success | reach | push |" in page
+    assert "## pusht" not in page
+
+
+def test_video(toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "load_policy", lambda name: policies.small())
+    monkeypatch.setattr(report, "adapter_of", lambda policy: None)
+    report.video(toy, "Picard, 2 rounds", QUIET)
+    (path,) = toy.out.glob("*.gif")
+    assert path.name == "pusht-Picard_2_rounds.gif" and path.stat().st_size > 100

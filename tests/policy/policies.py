@@ -1,0 +1,37 @@
+"""A small policy with random weights: quick, nonlinear, and sensitive to what it observes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcm_jax.data.robots import Normalizer
+from pcm_jax.pretrained import PolicyConfig, build_policy
+
+CONFIG = PolicyConfig(
+    name="small",
+    network={"name": "mlp", "width": 16, "depth": 1, "observations": True},
+    num_steps=20,
+    observation_size=3,
+    action_size=2,
+    obs_horizon=2,
+    horizon=8,
+    action_horizon=4,
+    tasks=("toy",),
+)
+
+
+def params(seed=0):
+    _, shapes = CONFIG.build()
+    leaves, tree = jax.tree.flatten(shapes)
+    draws = np.random.default_rng(seed)
+    return jax.tree.unflatten(tree, [jnp.asarray(0.2 * draws.normal(size=leaf.shape), leaf.dtype) for leaf in leaves])
+
+
+def small(seed=0):
+    observation = Normalizer(np.float32([0, -2, 5]), np.float32([1, 2, 6]))
+    return build_policy(CONFIG, params(seed), observation, Normalizer(np.float32([-3, 10]), np.float32([1, 30])))
+
+
+def histories(count=3):
+    draw = np.random.default_rng(1).random((count, 2, 3)).astype(np.float32)
+    return draw * np.float32([1, 4, 1]) + np.float32([0, -2, 5])

@@ -1,0 +1,40 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from pcm_jax.pretrained import available_policies, export_policy, load_policy
+from tests.policy.policies import CONFIG, histories, small
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    export_policy(small(), CONFIG, "# small\n", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.fast
+def test_a_policy_comes_back_whole(shipped):
+    assert available_policies(shipped) == ("small",)
+    keys = jax.random.split(jax.random.key(3), 3)
+    found = load_policy("small", shipped)
+    np.testing.assert_array_equal(found.act(histories(), keys).actions, small().act(histories(), keys).actions)
+    assert found.horizon == 8 and len(found.solver) == 20 and found.name == "small"
+
+
+@pytest.mark.fast
+def test_policies_that_are_not_there_or_not_theirs(shipped):
+    with pytest.raises(ValueError, match=r"there is no policy 'other' in .*; there are: small"):
+        load_policy("other", shipped)
+    about = dataclasses.asdict(CONFIG)
+    (shipped / "small.json").write_text(json.dumps(about | {"network": about["network"] | {"width": 32}}))
+    with pytest.raises(ValueError, match="small.safetensors"):
+        load_policy("small", shipped)
+    (shipped / "small.json").write_text(json.dumps({"name": "small"}))
+    with pytest.raises(ValueError, match=r"small.json is no policy configuration .*; write it with export_policy"):
+        load_policy("small", shipped)
+    (shipped / "small.json").write_text("{")
+    with pytest.raises(ValueError, match="is no policy configuration"):
+        load_policy("small", shipped)
