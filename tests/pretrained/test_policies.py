@@ -30,7 +30,7 @@ def test_policies_that_are_not_there_or_not_theirs(shipped):
         load_policy("other", shipped)
     about = dataclasses.asdict(CONFIG)
     (shipped / "small.json").write_text(json.dumps(about | {"network": about["network"] | {"width": 32}}))
-    with pytest.raises(ValueError, match="small.safetensors"):
+    with pytest.raises(ValueError, match=r"small\.safetensors"):
         load_policy("small", shipped)
     (shipped / "small.json").write_text(json.dumps({"name": "small"}))
     with pytest.raises(ValueError, match=r"small.json is no policy configuration .*; write it with export_policy"):

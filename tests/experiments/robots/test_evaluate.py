@@ -64,9 +64,7 @@ def test_the_same_episodes_for_every_method(toy):
 
 def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
     monkeypatch.setattr(Toy, "breaks", True)
-    with pytest.raises(
-        RuntimeError, match=r"simulator of pusht failed in episode 2 at step 5 \(OSError: the arm fell off\)"
-    ):
+    with pytest.raises(RuntimeError, match=r"of pusht failed in episode 2 at step 5 \(OSError: the arm fell off\)"):
         run_evaluate(toy, QUIET)
     kept = list(toy.out.glob("*.json"))
     assert [path.name for path in kept] == ["pusht-DDPM-100-0.json"]
@@ -92,9 +90,7 @@ def test_episodes_do_not_depend_on_their_batch(toy):
 def test_unknown_methods_and_adapters_that_are_missing(toy):
     with pytest.raises(ValueError, match="unknown method 'Magic'; choose among DDPM-100, DDIM-16, Picard"):
         run_evaluate(Evaluate(methods=("Magic",)), QUIET)
-    with pytest.raises(
-        ValueError, match=r"no adapter of policy small is there; make one with: python -m experiments.robots"
-    ):
+    with pytest.raises(ValueError, match="no adapter of policy small is there; make one with: python -m"):
         METHODS["PCM"].apply(policies.small(), None)
 
 
