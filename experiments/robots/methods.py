@@ -46,6 +46,8 @@ class Method:
                 f"no adapter of policy {policy.name} is there; make one with: python -m experiments.robots train-pcm "
                 f"--policy {policy.name}"
             )
+        if self.rounds is not None:
+            options["preview"] = adapter.preview
         return policy.picard(adapter=adapter.adapter, switch=adapter.switch, **options)
 
 
@@ -60,4 +62,4 @@ def _methods() -> dict[str, Method]:
 
 
 METHODS: Mapping[str, Method] = _methods()
-"""All of them run Picard with the secant, the default slope."""
+"""All of them run with the secant, the default slope; PCM of a fixed number of rounds shows its preview."""

@@ -26,7 +26,16 @@ from pcm_jax.data.robots import Demonstrations, chunks
 from pcm_jax.networks import FactoredLinen, LinenModel
 from pcm_jax.pretrained import ADAPTERS, save_adapter
 from pcm_jax.pretrained.policies import load_policy
-from pcm_jax.training import Drawn, FinetuneConfig, OptimizerConfig, collect, finetune
+from pcm_jax.training import (
+    Base,
+    Drawn,
+    FinetuneConfig,
+    OptimizerConfig,
+    collect,
+    finetune,
+    measure_preview,
+    solve_batch,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,24 +105,33 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
         directory=str(folder),
         report=console.print,
     )
-    base = RESULTS / f"robots_train_{config.policy}.json"
+    base = Base(policy.params, policy.solver)
+    draw, key = Drawn(seen), jax.random.key(config.seed + 2)
+    fresh = solve_batch(policy.model_fn, base, shape, config.heldout, draw, key)
+    how: dict[str, Any] = {"adapter": result.adapter, "table": result.calibration.table, "rounds": 8}
+    preview = measure_preview(policy.model_fn, base, fresh, **how)
+    evaluations = result.evaluations + preview.evaluations + config.heldout * len(policy.solver)
+    trained = json.loads((RESULTS / f"robots_train_{config.policy}.json").read_text())
     outcome: dict[str, Any] = {
         "adapter": config.name,
         "parameters": lora.num_parameters(result.tuned),
         "calibration": result.calibration,
         "borders": result.calibration.borders,
-        "evaluations": result.evaluations,
-        "share_of_base_training": result.evaluations / json.loads(base.read_text())["evaluations"],
+        "preview": preview.rows,
+        "evaluations": evaluations,
+        "share_of_base_training": evaluations / trained["evaluations"],
         "seconds": time.perf_counter() - start,
     }
-    console.print({name: outcome[name] for name in ("borders", "evaluations", "share_of_base_training", "seconds")})
+    console.print(
+        {name: outcome[name] for name in ("borders", "preview", "evaluations", "share_of_base_training", "seconds")}
+    )
     if config.ship:
         command = command_line(
             "experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data")
         )
         about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
-        tables = {"secant": result.calibration.table}
-        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about)
+        tables, rows = {"secant": result.calibration.table}, {"secant": preview.rows}
+        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about, rows)
         study = f"robots_pcm_{config.name}".replace("-", "_")
         write_result(study, outcome, config=config, seed=config.seed, command=command)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
