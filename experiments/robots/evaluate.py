@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def roll_out(
     last: list[environments.Step | None] = [None] * len(worlds)
     steps = np.zeros(len(worlds), int)
     for count in range(worlds[0].max_steps):
+        log.begin()
         actions = controller.act(seen)
         for index, world in enumerate(worlds):
             before = last[index]
@@ -149,18 +151,28 @@ def roll_out(
 
 
 class _Log:
-    """What every decision took, and how far an exact one was from the sequential sampler's on the same history."""
+    """What every decision took, and how far an exact one was from the sequential sampler's on the same history.
+
+    seconds: of the whole batch of robots; the first two decisions, which may compile, have none.
+    """
 
     def __init__(self, policy: Policy, method: Method) -> None:
         self._chunk, self._range = policy.action_horizon, policy.action.range
         self._oracle = policy.sequential() if method.exact and method.kind != "sequential" else None
         self._lines: list[dict[str, np.ndarray]] = []
+        self._start = 0.0
+
+    def begin(self) -> None:
+        """Before the controller is asked."""
+        self._start = time.perf_counter()
 
     def __call__(self, decision: Decision, history: np.ndarray, keys: Array) -> None:
+        seconds = time.perf_counter() - self._start
         line = {
             "rounds": np.asarray(decision.out.stats.rounds),
             "evaluations": np.asarray(decision.out.stats.evaluations),
             "certified": np.asarray(decision.out.converged),
+            "seconds": np.full(len(history), seconds if len(self._lines) >= 2 else np.nan),
         }
         if self._oracle is not None:
             away = np.abs(np.asarray(decision.actions - self._oracle.act(history, keys).actions)) / self._range

@@ -19,7 +19,10 @@ from experiments.robots.methods import METHODS
 from pcm_jax.pretrained.policies import load_policy
 
 Line = dict[str, Any]
-TITLES = ("method", "success", "95 %", "score", "rounds", "p95", "evaluations", "certified", "difference")
+TITLES = (
+    "method", "success", "95 %", "score", "rounds", "p95", "evaluations", "time", "p95 time", "certified", "difference"
+)  # fmt: skip
+ORACLE = "DDPM-100"
 
 
 def run_and_report(config: Evaluate, console: Console) -> list[Line]:
@@ -43,13 +46,14 @@ def run_and_report(config: Evaluate, console: Console) -> list[Line]:
 
 
 def summarise(episodes: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[Line]:
-    """A line for each method."""
-    lines = []
+    """A line for each method; time is that of a decision over the sequential sampler's median, if it is among them."""
+    lines: list[Line] = []
+    unit = float(np.nanmedian(_all("seconds", episodes, ORACLE))) if ORACLE in methods else None
     for name in methods:
         mine = [episode for episode in episodes if episode["method"] == name]
         won = sum(episode["success"] for episode in mine)
         interval = binomtest(won, len(mine)).proportion_ci(method="wilson")
-        rounds = np.concatenate([episode["rounds"] for episode in mine])
+        rounds, seconds = _all("rounds", episodes, name), _all("seconds", episodes, name)
         differences = [d for episode in mine for d in episode.get("difference", ())]
         lines.append(
             {
@@ -59,8 +63,10 @@ def summarise(episodes: Sequence[dict[str, Any]], methods: Sequence[str]) -> lis
                 "score": float(np.mean([episode["score"] for episode in mine])),
                 "rounds": float(np.mean(rounds)),
                 "rounds_p95": float(np.quantile(rounds, 0.95)),
-                "evaluations": float(np.mean(np.concatenate([episode["evaluations"] for episode in mine]))),
-                "certified": float(np.mean(np.concatenate([episode["certified"] for episode in mine]))),
+                "evaluations": float(np.mean(_all("evaluations", episodes, name))),
+                "certified": float(np.mean(_all("certified", episodes, name))),
+                "time": None if unit is None else float(np.nanmedian(seconds)) / unit,
+                "time_p95": None if unit is None else float(np.nanquantile(seconds, 0.95)) / unit,
                 "difference": max(differences) if differences else None,
                 "decisions": len(rounds),
             }
@@ -68,11 +74,15 @@ def summarise(episodes: Sequence[dict[str, Any]], methods: Sequence[str]) -> lis
     return lines
 
 
+def _all(entry: str, episodes: Sequence[dict[str, Any]], method: str) -> np.ndarray:
+    return np.concatenate([episode[entry] for episode in episodes if episode["method"] == method])
+
+
 def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
     """Headline numbers of one evaluation."""
     by = {line["method"]: line for line in lines}
     exact = [line["difference"] for line in lines if line["difference"] is not None]
-    oracle = by["DDPM-100"]
+    oracle = by[ORACLE]
     out = {f"{task}.max_action_difference": max(exact)}
     if task == "pusht":
         out["pusht.score_sequential"] = oracle["score"]
@@ -94,7 +104,7 @@ def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
 def rounds_at_parity(lines: Sequence[Line], kind: str) -> int | None:
     """Fewest fixed rounds whose success lies in the sequential sampler's interval, or above it."""
     by = {line["method"]: line for line in lines}
-    low = by["DDPM-100"]["interval"][0]
+    low = by[ORACLE]["interval"][0]
     for rounds in sorted({m.rounds for m in METHODS.values() if m.rounds is not None}):
         if by[_fixed(kind, rounds)]["success"] >= low:
             return rounds
@@ -116,6 +126,7 @@ def _cells(line: Line) -> list[str]:
         f"{line['rounds']:.1f}",
         f"{line['rounds_p95']:.0f}",
         f"{line['evaluations']:.0f}",
+        *("" if line[name] is None else f"{line[name]:.2f}" for name in ("time", "time_p95")),
         f"{line['certified']:.0%}",
         difference,
     ]
@@ -147,9 +158,10 @@ def write_markdown() -> None:
 
 
 _ABOUT = """A decision is one action chunk; `rounds` are its batched network calls one after the other, `p95` their 95 %
-quantile. `certified`: decisions whose sample was accepted under the base policy. `difference`: the largest distance
-from the sequential sampler's actions on the same history and noise, of the action range. Every method runs the same
-episodes with the same noise. Written by the evaluation itself.
+quantile; `time` is that of a decision for a batch of robots, over the sequential sampler's median. `certified`:
+decisions whose sample was accepted under the base policy. `difference`: the largest distance from the sequential
+sampler's actions on the same history and noise, of the action range. Every method runs the same episodes with the same
+noise. Written by the evaluation itself.
 """
 
 

@@ -60,6 +60,7 @@ def test_the_same_episodes_for_every_method(toy):
         assert all(other["certified"]) and max(other["difference"]) < 0.05 and "difference" not in one
         assert by["Picard, 2 rounds", number]["rounds"] == [2] * len(one["rounds"])
         assert not any(by["Picard, 2 rounds", number]["certified"])
+        assert np.isnan(one["seconds"][:2]).all() and (np.array(one["seconds"][2:]) > 0).all()
 
 
 def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
@@ -111,6 +112,7 @@ def episodes(method, wins, rounds, difference=None, task="reach"):
     for number in range(20):
         line = {"task": task, "method": method, "number": number, "success": number < wins, "score": wins / 20}
         line |= {"rounds": [rounds], "evaluations": [100 * rounds], "certified": [difference is not None]}
+        line |= {"seconds": [float("nan"), 0.5 * rounds]}
         lines.append(line | ({} if difference is None else {"difference": [difference]}))
     return lines
 
@@ -133,6 +135,7 @@ def test_headline_numbers(measured):
     lines = report.summarise(measured, list(METHODS))
     first = lines[0]
     assert first["success"] == 0.95 and first["interval"] == pytest.approx([0.764, 0.991], abs=1e-3)
+    assert first["time"] == 1.0 and lines[1]["time"] == pytest.approx(0.09), "nine rounds of a hundred"
     assert report.rounds_at_parity(lines, "PCM") == 2 and report.rounds_at_parity(lines, "Picard") == 6
     assert report.figures("metaworld", lines) == pytest.approx(
         {
@@ -156,7 +159,10 @@ def test_the_page_is_written_from_json(measured, monkeypatch, tmp_path):
     (tmp_path / "robots_eval_metaworld.json").write_text(json.dumps(result))
     report.write_markdown()
     page = (tmp_path / "robots.md").read_text()
-    assert "| DDPM-100 | 0.95 | 0.76-0.99 | 0.950 | 100.0 | 100 |" in page and "| success | reach | push |" in page
+    assert (
+        "| DDPM-100 | 0.95 | 0.76-0.99 | 0.950 | 100.0 | 100 | 10000 | 1.00 | 1.00 |" in page
+        and "| success | reach | push |" in page
+    )
     assert "## pusht" not in page
 
 
