@@ -6,6 +6,7 @@ of a task, which no demonstration was made on.
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from typing import Any, NamedTuple, Protocol
@@ -107,6 +108,19 @@ class PushT:
         return np.asarray(self._env.render(), np.uint8)
 
 
+@functools.cache
+def _variants(name: str) -> tuple[Any, list[Any], list[Any]]:
+    """(class, held-out variants, those of demonstrations); drawing them takes seconds."""
+    import metaworld
+
+    held_out, *demonstrated = (metaworld.MT1(name, seed=seed) for seed in (1, 0, 2))
+    return (
+        held_out.train_classes[name],
+        held_out.train_tasks,
+        [task for one in demonstrated for task in one.train_tasks],
+    )
+
+
 class MetaWorld:
     """A task of Meta-World; observations are followed by the task's one-hot code. score: 1 once it succeeded.
 
@@ -116,15 +130,13 @@ class MetaWorld:
     max_steps = 500
 
     def __init__(self, task: str, *, pictures: bool = False) -> None:
-        import metaworld
         from metaworld.policies import ENV_POLICY_MAP
 
         self.task, name = task, f"{task}-v3"
-        held_out, *demonstrated = (metaworld.MT1(name, seed=seed) for seed in (1, 0, 2))
-        self._tasks = held_out.train_tasks, [task for one in demonstrated for task in one.train_tasks]
+        kind, *self._tasks = _variants(name)
         # Asking for a picture needs a display or a GPU driver; without one nothing is drawn.
         options = {"render_mode": "rgb_array", "camera_name": "corner2"} if pictures else {}
-        self._env: Any = held_out.train_classes[name](**options)
+        self._env: Any = kind(**options)
         self._code = np.eye(len(METAWORLD), dtype=np.float32)[METAWORLD.index(task)]
         self._expert = ENV_POLICY_MAP[name]
         self._raw = np.zeros(39)

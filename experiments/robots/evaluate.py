@@ -11,8 +11,10 @@ the next one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def run_evaluate(config: Evaluate, console: Console) -> list[dict[str, Any]]:
     if unknown:
         raise ValueError(f"unknown method {unknown[0]!r}; choose among {', '.join(METHODS)}")
     found: list[dict[str, Any]] = []
+    worlds = functools.cache(lambda task: [environments.make(task) for _ in range(config.batch)])
     plan = [(task, name) for task in config.tasks for name in config.methods]
     bar = Progress(
         TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
@@ -82,7 +85,7 @@ def run_evaluate(config: Evaluate, console: Console) -> list[dict[str, Any]]:
             sampler = METHODS[name].apply(policy, adapter_of(policy))
             for start in range(0, episodes_of(config, task), config.batch):
                 numbers = range(start, min(start + config.batch, episodes_of(config, task)))
-                found += _batch(config, task, METHODS[name], sampler, numbers)
+                found += _batch(config, task, METHODS[name], sampler, numbers, worlds)
                 bar.advance(line, len(numbers))
     return found
 
@@ -92,7 +95,14 @@ def episodes_of(config: Evaluate, task: str) -> int:
     return config.episodes or (50 if task == "pusht" else 20)
 
 
-def _batch(config: Evaluate, task: str, method: Method, policy: Policy, numbers: range) -> list[dict[str, Any]]:
+def _batch(
+    config: Evaluate,
+    task: str,
+    method: Method,
+    policy: Policy,
+    numbers: range,
+    worlds: Callable[[str], list[environments.Environment]],
+) -> list[dict[str, Any]]:
     """Episodes `numbers`; from their file if they were run with these weights before."""
     weights = fingerprint((policy.params, policy.adapter, policy.observation, policy.action))
     about = {"task": task, "method": method.name, "numbers": [*numbers], "seed": config.seed, "weights": weights}
@@ -101,7 +111,7 @@ def _batch(config: Evaluate, task: str, method: Method, policy: Policy, numbers:
         kept = json.loads(path.read_text())
         if kept["about"] == about:
             return list(kept["episodes"])
-    episodes = roll_out(task, method, policy, numbers, config.seed)
+    episodes = roll_out(task, method, policy, numbers, config.seed, worlds(task)[: len(numbers)])
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps({"about": about, "episodes": episodes}))
@@ -110,16 +120,21 @@ def _batch(config: Evaluate, task: str, method: Method, policy: Policy, numbers:
 
 
 def roll_out(
-    task: str, method: Method, policy: Policy, numbers: range, seed: int, frames: list[np.ndarray] | None = None
+    task: str,
+    method: Method,
+    policy: Policy,
+    numbers: range,
+    seed: int,
+    worlds: Sequence[environments.Environment],
+    frames: list[np.ndarray] | None = None,
 ) -> list[dict[str, Any]]:
     """Run episodes in step until all are done.
 
-    frames: receives a picture of the first episode after every step.
+    worlds: a simulator for each, reset here. frames: receives a picture of the first episode after every step.
 
     Raises:
         RuntimeError: a simulator threw; says in which episode and step.
     """
-    worlds = [environments.make(task, pictures=frames is not None) for _ in numbers]
     root = jax.random.key(seed)
     keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(np.asarray(numbers))
     log = _Log(policy, method)

@@ -13,6 +13,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.robots import environments
 from experiments.robots.environments import METAWORLD
 from experiments.robots.evaluate import Evaluate, adapter_of, policy_of, roll_out, run_evaluate
 from experiments.robots.methods import METHODS
@@ -181,7 +182,8 @@ def video(config: Evaluate, name: str, console: Console) -> None:
     policy = load_policy(policy_of(task))
     frames: list[np.ndarray] = []
     method = METHODS[name]
-    roll_out(task, method, method.apply(policy, adapter_of(policy)), range(1), config.seed, frames)
+    worlds = [environments.make(task, pictures=True)]
+    roll_out(task, method, method.apply(policy, adapter_of(policy)), range(1), config.seed, worlds, frames)
     path = config.out / f"{task}-{name}.gif".replace(" ", "_").replace(",", "")
     step = max(1, frames[0].shape[0] // 240)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,13 @@ def run_train(config: TrainPolicy, console: Console) -> dict[str, Any]:
         command = command_line("experiments.robots train", config, always=("policy",), never=("out", "ship", "data"))
         policy = build_policy(about, state.ema, observation, action)
         path = export_policy(policy, about, _card(about, outcome, every.name, command), POLICIES)
-        write_result(f"robots_train_{config.policy}", outcome, config=config, seed=config.seed, command=command)
+        write_result(
+            f"robots_train_{config.policy}",
+            outcome,
+            config=dataclasses.replace(config, data=None),
+            seed=config.seed,
+            command=command,
+        )
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return outcome
 

@@ -133,7 +133,7 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
         tables, rows = {"secant": result.calibration.table}, {"secant": preview.rows}
         path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about, rows)
         study = f"robots_pcm_{config.name}".replace("-", "_")
-        write_result(study, outcome, config=config, seed=config.seed, command=command)
+        write_result(study, outcome, config=dataclasses.replace(config, data=None), seed=config.seed, command=command)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return outcome
 

@@ -82,8 +82,8 @@ def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
 def test_episodes_do_not_depend_on_their_batch(toy):
     method = METHODS["Picard"]
     policy = method.apply(policies.small(), None)
-    together = roll_out("pusht", method, policy, range(3), 0)
-    alone = [roll_out("pusht", method, policy, range(n, n + 1), 0)[0] for n in range(3)]
+    together = roll_out("pusht", method, policy, range(3), 0, [Toy() for _ in range(3)])
+    alone = [roll_out("pusht", method, policy, range(n, n + 1), 0, [Toy()])[0] for n in range(3)]
     assert [line["rounds"] for line in together] == [line["rounds"] for line in alone]
 
 
