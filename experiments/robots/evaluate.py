@@ -105,7 +105,9 @@ def _batch(
 ) -> list[dict[str, Any]]:
     """Episodes `numbers`; from their file if they were run with these weights before."""
     weights = fingerprint((policy.params, policy.adapter, policy.observation, policy.action))
+    options = None if policy.options is None else str(sorted(policy.options.items()))
     about = {"task": task, "method": method.name, "numbers": [*numbers], "seed": config.seed, "weights": weights}
+    about["options"] = options
     path = config.out / f"{task}-{method.name}-{numbers.start}.json".replace(" ", "_").replace(",", "")
     if path.exists():
         kept = json.loads(path.read_text())
@@ -172,7 +174,7 @@ class _Log:
     """
 
     def __init__(self, policy: Policy, method: Method) -> None:
-        self._chunk, self._range = policy.action_horizon, policy.action.range
+        self._chunk, self._range = policy.action_horizon, np.asarray(policy.action.range)
         self._oracle = policy.sequential() if method.exact and method.kind != "sequential" else None
         self._lines: list[dict[str, np.ndarray]] = []
         self._start = 0.0
@@ -190,8 +192,8 @@ class _Log:
             "seconds": np.full(len(history), seconds if len(self._lines) >= 2 else np.nan),
         }
         if self._oracle is not None:
-            away = np.abs(np.asarray(decision.actions - self._oracle.act(history, keys).actions)) / self._range
-            line["difference"] = away.max(axis=(1, 2))
+            exact = np.asarray(self._oracle.act(history, keys).actions)
+            line["difference"] = (np.abs(np.asarray(decision.actions) - exact) / self._range).max(axis=(1, 2))
         self._lines.append(line)
 
     def of(self, index: int, steps: int) -> dict[str, Any]:

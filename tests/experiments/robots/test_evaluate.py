@@ -137,18 +137,29 @@ def test_headline_numbers(measured):
     assert first["success"] == 0.95 and first["interval"] == pytest.approx([0.764, 0.991], abs=1e-3)
     assert first["time"] == 1.0 and lines[1]["time"] == pytest.approx(0.09), "nine rounds of a hundred"
     assert report.rounds_at_parity(lines, "PCM") == 2 and report.rounds_at_parity(lines, "Picard") == 6
-    assert report.figures("metaworld", lines) == pytest.approx(
+    both = [report.figures("metaworld", lines), report.figures("pusht", lines)]
+    assert both[0] == pytest.approx(
         {
             "metaworld.max_action_difference": 1e-4,
             "metaworld.success_sequential": 0.95,
             "metaworld.success_pcm": 0.95,
-            "robots.certified_max_action_difference": 1e-4,
-            "robots.pcm_rounds_at_parity": 2,
-            "robots.pcm_over_picard_rounds": 1 / 3,
+            "metaworld.pcm_rounds_at_parity": 2,
+            "metaworld.pcm_over_picard_rounds": 1 / 3,
+            "metaworld.warm_start_rounds_ratio_picard": 8 / 9,
+            "metaworld.warm_start_rounds_ratio_pcm": 8 / 9,
         }
     )
-    pusht = report.figures("pusht", lines)
-    assert pusht["pusht.warm_start_rounds_ratio"] == pytest.approx(8 / 9)
+    assert both[1]["pusht.warm_start_rounds_ratio"] == pytest.approx(8 / 9) and "pusht.score_pcm" in both[1]
+    both[1] |= {"pusht.max_action_difference": 5e-4, "pusht.pcm_over_picard_rounds": 0.5}
+    assert report.overall(both) == {
+        "robots.certified_max_action_difference": 5e-4,
+        "robots.pcm_rounds_at_parity": 2,
+        "robots.pcm_over_picard_rounds": 0.5,
+    }
+    # A sampler that never gets there has no number, and then neither has the whole.
+    never = [line | {"success": 0.0} if line["method"].startswith("PCM, ") else line for line in lines]
+    assert "pusht.pcm_rounds_at_parity" not in report.figures("pusht", never)
+    assert "robots.pcm_rounds_at_parity" not in report.overall([both[0], report.figures("pusht", never)])
 
 
 def test_the_page_is_written_from_json(measured, monkeypatch, tmp_path):
