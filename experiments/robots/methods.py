@@ -10,8 +10,8 @@ from pcm_jax import schedules, solvers
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained import PretrainedAdapter
 
-TOL = 2e-3
-"""Of exact decisions: actions differ by less than 1e-3 of their range."""
+TOL = 5e-4
+"""Of exact decisions, in units of the noise of a step."""
 
 ROUNDS = {False: (1, 2, 3, 4, 6, 8), True: (2, 4, 8)}
 """Fixed numbers of them, for a cold and for a warm start."""
