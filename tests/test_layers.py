@@ -34,11 +34,13 @@ HOME = {
     "grain": "data",
     "zarr": "data",
     "h5py": "data",
+    "transformers": "pretrained",
+    "huggingface_hub": "pretrained",
 }
 """Libraries that one room alone may import."""
 
 NOWHERE = {"tensorflow", "tf_keras", "keras", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-NOT_IN_LIBRARY = {"torch", "diffusers", "transformers", "experiments", "tests"}
+NOT_IN_LIBRARY = {"torch", "diffusers", "experiments", "tests"}
 
 
 def imports(tree: ast.Module, package: str) -> list[tuple[int, str]]:

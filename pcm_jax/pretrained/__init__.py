@@ -1,5 +1,6 @@
-"""Trained models inside the package, and parameters as safetensors files."""
+"""Trained models inside the package, parameters as safetensors files, and checkpoints of diffusers."""
 
+from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
 from pcm_jax.pretrained.policies import (
@@ -24,6 +25,7 @@ __all__ = [
     "available_adapters",
     "available_policies",
     "build_policy",
+    "diffusers",
     "export",
     "export_policy",
     "load",

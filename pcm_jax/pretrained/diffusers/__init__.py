@@ -1,0 +1,30 @@
+"""Checkpoints that diffusers wrote: denoisers, autoencoders, schedulers and text embeddings."""
+
+from pcm_jax.pretrained.diffusers.hub import snapshot
+from pcm_jax.pretrained.diffusers.keys import Source, key_map
+from pcm_jax.pretrained.diffusers.load import (
+    Autoencoder,
+    Denoiser,
+    Pipeline,
+    load_autoencoder,
+    load_denoiser,
+    load_pipeline,
+)
+from pcm_jax.pretrained.diffusers.schedulers import Scheduler, load_scheduler
+from pcm_jax.pretrained.diffusers.text import load_embeddings, text_embeddings
+
+__all__ = [
+    "Autoencoder",
+    "Denoiser",
+    "Pipeline",
+    "Scheduler",
+    "Source",
+    "key_map",
+    "load_autoencoder",
+    "load_denoiser",
+    "load_embeddings",
+    "load_pipeline",
+    "load_scheduler",
+    "snapshot",
+    "text_embeddings",
+]

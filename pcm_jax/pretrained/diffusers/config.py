@@ -1,0 +1,168 @@
+"""`config.json` of a diffusers model: the Linen module that it describes, or one line on what is not supported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import flax.linen as nn
+from jax.typing import DTypeLike
+
+from pcm_jax.networks import diffusers as networks
+from pcm_jax.networks.diffusers.blocks import DECODER, DOWN, ENCODER, UP, Kind, kind_of
+from pcm_jax.networks.diffusers.layers import ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """How one class of diffusers is read.
+
+    module: its fields are the keys that matter. blocks: the known ones of each list of blocks. fixed: keys that are
+    supported with one value alone. ignored: keys without an effect on what the network computes.
+    """
+
+    module: type[nn.Module]
+    blocks: dict[str, dict[str, Kind]]
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
+
+
+_WITHOUT_TEXT = [{name: kind for name, kind in known.items() if kind.attend != "text"} for known in (DOWN, UP)]
+_CODER = {"down_block_types": ENCODER, "up_block_types": DECODER}
+SPECS: dict[str, Spec] = {
+    "UNet2DModel": Spec(
+        networks.UNet2DModel,
+        {"down_block_types": _WITHOUT_TEXT[0], "up_block_types": _WITHOUT_TEXT[1]},
+        ignored=frozenset({"sample_size", "dropout"}),
+    ),
+    "UNet2DConditionModel": Spec(
+        networks.UNet2DConditionModel,
+        {"down_block_types": DOWN, "up_block_types": UP},
+        fixed={
+            "dual_cross_attention": False,
+            "addition_embed_type": None,
+            "attention_type": "default",
+            "time_cond_proj_dim": None,
+            "num_attention_heads": None,
+            "reverse_transformer_layers_per_block": None,
+        },
+        # The last four belong to blocks and embeddings that are not supported.
+        ignored=frozenset({"sample_size", "dropout", "upcast_attention", "cross_attention_norm"})
+        | {"mid_block_only_cross_attention", "addition_embed_type_num_heads", "addition_time_embed_dim"},
+    ),
+    "AutoencoderKL": Spec(
+        networks.AutoencoderKL,
+        _CODER,
+        fixed={"latents_mean": None, "latents_std": None},
+        ignored=frozenset({"sample_size", "force_upcast"}),
+    ),
+    "VQModel": Spec(
+        networks.VQModel,
+        _CODER,
+        fixed={"norm_type": "group"},
+        ignored=frozenset({"sample_size", "force_upcast", "lookup_from_codebook"}),
+    ),
+}
+_ACTIVATION_KEYS = ("act_fn", "time_embedding_act_fn", "timestep_post_act")
+DENOISERS = ("UNet2DModel", "UNet2DConditionModel")
+AUTOENCODERS = ("AutoencoderKL", "VQModel")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in `path`; ValueError where there is none."""
+    if not path.is_file():
+        raise ValueError(f"there is no {what} at {path}; {_downloads(path)}")
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); copy it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a JSON {type(content).__name__} instead of an object; copy it again")
+    return content
+
+
+def _downloads(path: Path) -> str:
+    return (
+        "pass the folder that save_pretrained wrote, or download a name of the hub first with "
+        "pretrained.diffusers.snapshot(name)"
+    )
+
+
+def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> nn.Module:
+    """The module that `config` describes, computing in `dtype`.
+
+    Args:
+        config: the content of config.json.
+        where: the file's name, for errors.
+        dtype: what the layers compute in.
+
+    Raises:
+        ValueError: a class, a block, a key or a value that is not supported.
+    """
+    name = config.get("_class_name")
+    if name not in SPECS:
+        raise ValueError(f"{where}: class {name!r} is not supported; supported: {', '.join(SPECS)}")
+    spec = SPECS[name]
+    hints = get_type_hints(spec.module)
+    own = {field.name for field in dataclasses.fields(spec.module)} - {"parent", "name", "dtype"}
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        if key.startswith("_") or key in spec.ignored:
+            continue
+        if key in spec.fixed:
+            if value != spec.fixed[key]:
+                raise ValueError(f"{where}: {key} = {value!r} is not supported, only {spec.fixed[key]!r} is")
+        elif key not in own:
+            raise ValueError(
+                f"{where}: {name} has no key {key!r} here, and what it changes is unknown; if it changes nothing, "
+                "delete it from the file"
+            )
+        else:
+            fields[key] = _tuples(value)
+            _check_choice(key, fields[key], hints[key], where)
+    module = spec.module(**fields, dtype=dtype)
+    _check_levels(module, spec, where)
+    return module
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def _check_choice(key: str, value: Any, hint: Any, where: str) -> None:
+    """Keys with few values list them in their type; activations are looked up."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
+    if key in _ACTIVATION_KEYS and value is not None:
+        choices = list(ACTIVATIONS)
+    elif type(None) in options:
+        choices += [None] if choices else []
+    if choices and value not in choices:
+        raise ValueError(f"{where}: {key} = {value!r} is not supported; supported: {', '.join(map(str, choices))}")
+
+
+def _check_levels(module: Any, spec: Spec, where: str) -> None:
+    count = len(module.block_out_channels)
+    for key, known in spec.blocks.items():
+        names = getattr(module, key)
+        if len(names) != count:
+            raise ValueError(
+                f"{where}: {key} names {len(names)} blocks and block_out_channels {count} levels; both must be as many"
+            )
+        for name in names:
+            try:
+                kind_of(name, known)
+            except ValueError as error:
+                raise ValueError(f"{where}: {key}: {error}") from error
+    for key in ("layers_per_block", "attention_head_dim", "transformer_layers_per_block", "only_cross_attention"):
+        value = getattr(module, key, None)
+        if isinstance(value, tuple) and (len(value) != count or any(isinstance(entry, tuple) for entry in value)):
+            raise ValueError(f"{where}: {key} = {value!r} is not supported; give one value, or one for each level")
+    if isinstance(width := getattr(module, "cross_attention_dim", None), tuple) and len(set(width)) > 1:
+        raise ValueError(f"{where}: cross_attention_dim = {width!r} is not supported; all levels must see one width")
+    if getattr(module, "time_embedding_type", "") == "learned" and not module.num_train_timesteps:
+        raise ValueError(f"{where}: time_embedding_type = 'learned' needs num_train_timesteps; add it")

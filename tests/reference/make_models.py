@@ -1,0 +1,85 @@
+"""Write models.npz and models.json: outputs of diffusers' own models with random weights, for the tests of the import.
+
+Run by `make parity`, in an environment of its own (requirements-parity.txt):
+
+    python tests/reference/make_models.py [--folders DIR]
+
+`--folders` also saves every model there with `save_pretrained`, the folders that `experiments.import_study` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import random_models as cases  # noqa: E402 - lies beside this file
+
+
+def channels_first(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+
+
+def channels_last(x: torch.Tensor) -> np.ndarray:
+    return x.permute(0, 2, 3, 1).numpy().astype(np.float32)
+
+
+def build(name: str) -> Any:
+    config = {key: value for key, value in cases.CASES[name].items() if not key.startswith("_")}
+    model = getattr(diffusers, cases.CASES[name]["_class_name"])(**config).eval()
+    state = {key: torch.from_numpy(cases.weight(key, tuple(value.shape))) for key, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    return model
+
+
+def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    given = cases.inputs(name, size)
+    x = channels_first(given["x"])
+    if "z" in given:
+        encoded = model.encode(x)
+        kl = hasattr(encoded, "latent_dist")
+        found = {"encode": channels_last(encoded.latent_dist.mean if kl else encoded.latents)}
+        if kl:
+            found["logvar"] = channels_last(encoded.latent_dist.logvar)
+        return found | {"decode": channels_last(model.decode(channels_first(given["z"])).sample)}
+    options = {"class_labels": torch.from_numpy(given["label"])} if "label" in given else {}
+    if "text" in given:
+        options["encoder_hidden_states"] = torch.from_numpy(given["text"])
+    times = torch.from_numpy(given["t"])
+    if name == "unet-learned":
+        times = times.long()
+    return {"out": channels_last(model(x, times, **options).sample)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folders", type=Path)
+    folders = parser.parse_args().folders
+    arrays, digests = {}, {}
+    with torch.no_grad():
+        for name in cases.CASES:
+            model = build(name)
+            keys = "\n".join(f"{key} {tuple(value.shape)}" for key, value in sorted(model.state_dict().items()))
+            digests[name] = hashlib.sha256(keys.encode()).hexdigest()[:16]
+            for size in cases.sizes(cases.CASES[name]):
+                for part, value in outputs(name, model, size).items():
+                    arrays[f"{name}/{size[0]}x{size[1]}/{part}"] = value
+            if folders:
+                model.save_pretrained(folders / name)
+    np.savez_compressed(HERE / "models.npz", **arrays)
+    about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
+    (HERE / "models.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
