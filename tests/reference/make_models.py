@@ -19,6 +19,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from diffusers.schedulers import scheduling_ddpm
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -61,6 +62,35 @@ def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarra
     return {"out": channels_last(model(x, times, **options).sample)}
 
 
+def trajectory(name: str) -> np.ndarray:
+    """States before, between and after the calls, float64, with unit variance at the noise: x / sqrt(1 + sigma^2)."""
+    config = dict(cases.SCHEDULERS[name])
+    kind = config.pop("_class_name")
+    if " as " in name:
+        config = getattr(diffusers, kind).from_config(config).config | {"clip_sample": config["clip_sample"]}
+        kind = cases.OTHER[name.rsplit(" ", 1)[1]]
+    scheduler = getattr(diffusers, kind).from_config(config)
+    scheduler.set_timesteps(cases.STEPS)
+    noise, draws = cases.sampler_inputs()
+    euler = kind == "EulerDiscreteScheduler"
+    times = scheduler.timesteps.double().numpy()
+    if kind.startswith("DPM") and scheduler.config.use_karras_sigmas:
+        # It would round the times; the network gets those that belong to the sigmas.
+        table = scheduler.alphas_cumprod.double().numpy()
+        times = np.interp(scheduler.sigmas[:-1].double().log(), np.log(1 / table - 1) / 2, np.arange(len(table)))
+    scales = torch.sqrt(1 + scheduler.sigmas.double() ** 2) if euler else torch.ones(len(times) + 1)
+    x = torch.tensor(noise) * scales[0]
+    states = [noise]
+    for index, t in enumerate(scheduler.timesteps):
+        seen = scheduler.scale_model_input(x, t) if euler else x
+        options = {"use_clipped_model_output": True} if kind == "DDIMScheduler" else {}
+        if kind == "DDPMScheduler":
+            scheduling_ddpm.randn_tensor = lambda *_, draw=torch.tensor(draws[index]), **__: draw
+        x = scheduler.step(cases.prediction(seen, times[index], torch), t, x, **options).prev_sample
+        states.append((x / scales[index + 1]).double().numpy())
+    return np.stack(states).astype(np.float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folders", type=Path)
@@ -76,6 +106,7 @@ def main() -> None:
                     arrays[f"{name}/{size[0]}x{size[1]}/{part}"] = value
             if folders:
                 model.save_pretrained(folders / name)
+    arrays |= {f"trajectory/{name}": trajectory(name) for name in cases.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
     (HERE / "models.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -17,9 +17,8 @@ def attend(x: Array, context: Array, heads: int, head_dim: int, settings: Settin
     in, so diffusers' `upcast_attention` has no effect here.
     """
     width = heads * head_dim
-    parts = (
-        settings.dense(width, name, bias)(tokens) for name, tokens in (("to_q", x), ("to_k", context), ("to_v", context))
-    )
+    sources = {"to_q": x, "to_k": context, "to_v": context}
+    parts = (settings.dense(width, name, bias)(tokens) for name, tokens in sources.items())
     query, key, value = (part.reshape(*part.shape[:2], heads, head_dim) for part in parts)
     h = jax.nn.dot_product_attention(query, key, value)
     return settings.dense(x.shape[-1], "to_out.0")(h.reshape(*x.shape[:2], width))

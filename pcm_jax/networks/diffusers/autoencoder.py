@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax.networks.diffusers import blocks
-from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, UpBlock
+from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, Sampler, UpBlock
 from pcm_jax.networks.diffusers.layers import Settings
 from pcm_jax.networks.diffusers.unet import output
 from pcm_jax.types import Array
@@ -38,10 +38,9 @@ class Encoder(nn.Module):
         x = s.conv(self.channels[0], "conv_in")(x.astype(s.dtype))
         for index, (name, channels) in enumerate(zip(self.types, self.channels, strict=True)):
             attending = _attending(blocks.kind_of(name, blocks.ENCODER), channels, s)
-            sampler = None if index == last else "conv"
-            x, _ = DownBlock(channels, self.layers, s, attending, sampler, padding=0, name=f"down_blocks.{index}")(
-                x, None
-            )
+            sampler: Sampler = None if index == last else "conv"
+            down = DownBlock(channels, self.layers, s, attending, sampler, padding=0, name=f"down_blocks.{index}")
+            x, _ = down(x, None)
         middle = _attending(Kind("pixels" if self.attend else "none"), self.channels[-1], s)
         x = MidBlock(s, middle, name="mid_block")(x, None)
         return output(x, self.features, _silu(s))
@@ -65,7 +64,7 @@ class Decoder(nn.Module):
         x = MidBlock(s, middle, name="mid_block")(x, None)
         for index, (name, channels) in enumerate(zip(self.types, self.channels[::-1], strict=True)):
             attending = _attending(blocks.kind_of(name, blocks.DECODER), channels, s)
-            sampler = None if index == last else "conv"
+            sampler: Sampler = None if index == last else "conv"
             up = UpBlock(channels, self.layers + 1, s, attending, sampler, name=f"up_blocks.{index}")
             x = up(x, None, None)
         return output(x, self.features, _silu(s))
@@ -94,9 +93,8 @@ class _Autoencoder(nn.Module):
     def _coders(self, latent_channels: int, encoded: int) -> tuple[Encoder, Decoder]:
         s = Settings(self.norm_num_groups, 1e-6, self.act_fn, dtype=self.dtype)
         shared = (self.block_out_channels, self.layers_per_block, s, self.mid_block_add_attention)
-        return Encoder(encoded, self.down_block_types, *shared), Decoder(
-            self.out_channels, self.up_block_types, *shared
-        )
+        encoder = Encoder(encoded, self.down_block_types, *shared)
+        return encoder, Decoder(self.out_channels, self.up_block_types, *shared)
 
     def __call__(self, x: Array) -> Array:
         """Images through both halves, which is what makes all parameters."""

@@ -13,6 +13,8 @@ from pcm_jax.networks.diffusers.layers import Downsample, ResnetBlock, Settings,
 from pcm_jax.types import Array
 
 Attend = Literal["none", "pixels", "text"]
+Sampler = Literal["conv", "resnet"] | None
+"""What changes the size at the end of a block."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ class DownBlock(nn.Module):
     layers: int
     settings: Settings
     attending: Attending
-    sampler: Literal["conv", "resnet"] | None
+    sampler: Sampler
     padding: int = 1
 
     @nn.compact
@@ -111,7 +113,7 @@ class UpBlock(nn.Module):
     layers: int
     settings: Settings
     attending: Attending
-    sampler: Literal["conv", "resnet"] | None
+    sampler: Sampler
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None, skips: list[Array] | None, text: Array | None = None) -> Array:
@@ -121,7 +123,7 @@ class UpBlock(nn.Module):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = ResnetBlock(self.channels, s, name=f"resnets.{index}")(x, time)
             x = self.attending(x, text, s, index)
-        size = skips[-1].shape[1:3] if skips else None
+        size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
         if self.sampler == "conv":
             x = Upsample(self.channels, s, name="upsamplers.0")(x, size)
         elif self.sampler == "resnet":

@@ -26,6 +26,7 @@ def class_features(
     if cond is None:
         raise ValueError("this network needs class labels; pass cond, or cond={'label': ..} beside a text")
     if kind is None:
+        assert count is not None
         table = nn.Embed(count, width, dtype=settings.dtype, name="class_embedding")
         # A gather would clamp a label out of range, and read another class.
         known = (cond >= 0) & (cond < count)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax.networks.diffusers import blocks
-from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, UpBlock
+from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, Sampler, UpBlock
 from pcm_jax.networks.diffusers.conditioning import class_features
 from pcm_jax.networks.diffusers.layers import GaussianFourier, Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.types import Array, Cond
@@ -109,7 +109,7 @@ class UNet2DModel(nn.Module):
             x = x / t.astype(x.dtype).reshape(shape[0], 1, 1, 1)
         return x.astype(dtype)
 
-    def _sampler(self, kind: Kind, attention_type: Literal["conv", "resnet"]) -> Literal["conv", "resnet"]:
+    def _sampler(self, kind: Kind, attention_type: Sampler) -> Sampler:
         """Blocks with attention have the type of the configuration, the others the one that their name says."""
         return attention_type if kind.attend == "pixels" else "resnet" if kind.resnet else "conv"
 

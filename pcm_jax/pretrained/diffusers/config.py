@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import flax.linen as nn
 from jax.typing import DTypeLike
 
 from pcm_jax.networks import diffusers as networks
@@ -21,11 +20,11 @@ from pcm_jax.networks.diffusers.layers import ACTIVATIONS
 class Spec:
     """How one class of diffusers is read.
 
-    module: its fields are the keys that matter. blocks: the known ones of each list of blocks. fixed: keys that are
-    supported with one value alone. ignored: keys without an effect on what the network computes.
+    module: the Linen class, its fields are the keys that matter. blocks: the known ones of each list of blocks.
+    fixed: keys that are supported with one value alone. ignored: keys without an effect on what the network computes.
     """
 
-    module: type[nn.Module]
+    module: Any
     blocks: dict[str, dict[str, Kind]]
     fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
@@ -75,7 +74,10 @@ AUTOENCODERS = ("AutoencoderKL", "VQModel")
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """The JSON object in `path`; ValueError where there is none."""
     if not path.is_file():
-        raise ValueError(f"there is no {what} at {path}; {_downloads(path)}")
+        raise ValueError(
+            f"there is no {what} at {path}; pass the folder that save_pretrained wrote, or "
+            "download a name of the hub first with pretrained.diffusers.snapshot(name)"
+        )
     try:
         content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -85,15 +87,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def _downloads(path: Path) -> str:
-    return (
-        "pass the folder that save_pretrained wrote, or download a name of the hub first with "
-        "pretrained.diffusers.snapshot(name)"
-    )
-
-
-def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> nn.Module:
-    """The module that `config` describes, computing in `dtype`.
+def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> Any:
+    """The Linen module that `config` describes, computing in `dtype`.
 
     Args:
         config: the content of config.json.

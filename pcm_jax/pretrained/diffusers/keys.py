@@ -72,14 +72,15 @@ def match(like: Params, stored: Mapping[str, Tensor], where: str) -> dict[str, t
     shapes: dict[str, Any] = flatten(like)
     left = set(current)
     for name, source in key_map(like).items():
+        expected = source.shape(tuple(shapes[name].shape))
         if source.key not in current:
             extra = sorted(left - {other.key for other in key_map(like).values()})
             instead = f"; it has {current[extra[0]]!r}, which nothing expects" if extra else ""
             raise ValueError(
-                f"{where}: the tensor {source.key!r} {source.shape(tuple(shapes[name].shape))} is missing{instead}. Take "
-                "the config.json that belongs to these weights"
+                f"{where}: the tensor {source.key!r} {expected} is missing{instead}. Take the config.json that belongs "
+                "to these weights"
             )
-        tensor, expected = stored[current[source.key]], source.shape(tuple(shapes[name].shape))
+        tensor = stored[current[source.key]]
         if tensor.shape != expected:
             raise ValueError(
                 f"{tensor.path}: {current[source.key]!r} has shape {tensor.shape}, the configuration says {expected}. "

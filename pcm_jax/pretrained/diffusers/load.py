@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +41,7 @@ class Autoencoder:
     scale, shift: the diffusion model's latents are (z - shift) scale, z the autoencoder's. factor: pixels per latent.
     """
 
-    module: nn.Module
+    module: Any
     params: Params
     scale: float
     shift: float
@@ -103,8 +102,10 @@ def load_denoiser(
     """
     module, params, content = _load(path, variant, dtype, config, configs.DENOISERS)
     size = content.get("sample_size")
-    height, width = size if isinstance(size, list) else (size, size)
-    shape = None if size is None else (height, width, module.in_channels)
+    shape = None
+    if size is not None:
+        height, width = size if isinstance(size, list) else (size, size)
+        shape = (int(height), int(width), int(module.in_channels))
     return Denoiser(linen(module), params, shape, content)
 
 
@@ -155,7 +156,7 @@ def _load(
     return module, load_weights(module, path, variant, dtype, str(file)), content
 
 
-def load_weights(module: nn.Module, path: Path, variant: str | None, dtype: DTypeLike, where: str) -> Params:
+def load_weights(module: Any, path: Path, variant: str | None, dtype: DTypeLike, where: str) -> Params:
     """The parameters of `module`, tensor by tensor: beside them the memory holds two copies of one tensor at most."""
     try:
         like = shapes(module)

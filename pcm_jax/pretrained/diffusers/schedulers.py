@@ -56,7 +56,7 @@ _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _LinearSigmas(VP):
-    """Between two training indices sigma / alpha itself is interpolated linearly, as Euler's grid in diffusers has it."""
+    """Between two training indices sigma / alpha itself is interpolated linearly, as diffusers does for Euler."""
 
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         ratio = np.interp(np.asarray(t), np.arange(self.num_train_steps), np.exp(self._log_ratio))
@@ -81,8 +81,8 @@ class Scheduler:
 
         With a clip DDIM is the one with `use_clipped_model_output=True`. Where diffusers' DDIM leaves its own grid
         (linspace; trailing where num_steps does not divide the training steps) this one stays on it. DPM-Solver++ with
-        Karras sigmas gives the network the times of these sigmas, unrounded. Euler's method in sigma / alpha is DDIM; its
-        states are diffusers' divided by sqrt(1 + sigma^2), so that all samplers start from noise of variance 1.
+        Karras sigmas gives the network the times of these sigmas, unrounded. Euler's method in sigma / alpha is DDIM;
+        its states are diffusers' divided by sqrt(1 + sigma^2), so that all samplers start from noise of variance 1.
         """
         options = {"prediction": self.prediction, "clip": self.clip} | options
         return _SOLVERS[self.name](self, num_steps, options)
@@ -122,7 +122,8 @@ def load_scheduler(path: str | Path, scheduler: str | None = None) -> Scheduler:
     for key, allowed in _ONLY[name].items():
         if config.get(key, allowed[0]) not in allowed:
             raise ValueError(
-                f"{file}: {key} = {config[key]!r} is not supported for {name}; supported: {', '.join(map(str, allowed))}"
+                f"{file}: {key} = {config[key]!r} is not supported for {name}; supported: "
+                f"{', '.join(map(str, allowed))}"
             )
     if config.get("timestep_spacing") not in get_args(Spacing)[:3]:
         raise ValueError(f"{file}: timestep_spacing = {config.get('timestep_spacing')!r} is unknown; use 'trailing'")
@@ -145,8 +146,8 @@ def _schedule(config: dict[str, Any], name: str, where: str) -> VP:
     """alphas_cumprod, and on what the last step ends."""
     if config.get("rescale_betas_zero_snr"):
         raise ValueError(
-            f"{where}: rescale_betas_zero_snr = True is not supported: its first state holds nothing of the data; set it "
-            "to false"
+            f"{where}: rescale_betas_zero_snr = True is not supported: its first state holds nothing of the data; set "
+            "it to false"
         )
     sigma_min = config.get("final_sigmas_type", "zero") == "sigma_min"
     options: dict[str, Any] = {

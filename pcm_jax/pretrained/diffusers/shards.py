@@ -120,7 +120,7 @@ def _nothing_there(path: Path, variant: str | None) -> str:
 
 def _why_no_pickles(name: str) -> str:
     return (
-        f"A {Path(name).suffix or name} file is a pickle, which can run any program when it is read, so it is never read "
-        "here; where you trust it, convert it with diffusers: "
+        f"A {Path(name).suffix or name} file is a pickle, which can run any program when it is read, so it is never "
+        "read here; where you trust it, convert it with diffusers: "
         "Model.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
     )

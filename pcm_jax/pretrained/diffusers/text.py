@@ -25,10 +25,10 @@ def load_embeddings(path: str | Path) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no .npy file of numbers ({error}); write the embeddings with numpy.save") from error
+        raise ValueError(f"{path} is no .npy file of numbers ({error}); write it with numpy.save") from error
     if array.ndim != 3 or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            f"{path} holds {array.dtype} of shape {array.shape}; embeddings are floats of shape (prompts, tokens, width)"
+            f"{path} holds {array.dtype} of shape {array.shape}; embeddings are floats (prompts, tokens, width)"
         )
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{path} holds values that are NaN or infinite; compute the embeddings again in float32")
@@ -54,8 +54,8 @@ def text_embeddings(prompts: str | Sequence[str], path: str | Path) -> Array:
             raise ValueError(f"there is no folder {path / part}; pass the folder of the pipeline")
     if not list((path / "text_encoder").glob("*.safetensors")):
         raise ValueError(
-            f"{path / 'text_encoder'} holds no safetensors file; a pickle is never read here. Where you trust it, convert "
-            "it with CLIPTextModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
+            f"{path / 'text_encoder'} holds no safetensors file; a pickle is never read here. Where you trust it, "
+            "convert it with CLIPTextModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
         )
     library = optional("transformers", "text embeddings from prompts", "or pass an .npy file to load_embeddings")
     tokenizer: Any = library.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)

@@ -1,0 +1,133 @@
+"""Folders in every form that they come in, and what is returned."""
+
+import json
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import pcm_jax as pcm
+from pcm_jax import lora
+from pcm_jax.networks import factored
+from pcm_jax.pretrained import diffusers
+from pcm_jax.pretrained.diffusers.shards import tensors
+from tests.pretrained.diffusers import folders
+from tests.reference import random_models as cases
+
+
+def assert_same(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@pytest.fixture(scope="module")
+def unet_folder(tmp_path_factory):
+    return folders.write(tmp_path_factory.mktemp("models") / "unet", "unet")
+
+
+@pytest.fixture(scope="module")
+def unet(unet_folder):
+    return diffusers.load_denoiser(unet_folder)
+
+
+def test_shards_give_what_one_file_gives(tmp_path, unet):
+    folder = folders.shard(folders.write(tmp_path, "unet"))
+    assert_same(diffusers.load_denoiser(folder).params, unet.params)
+
+
+def test_a_file_is_loaded_with_the_config_beside_it_or_another(tmp_path, unet_folder, unet):
+    found = diffusers.load_denoiser(unet_folder / folders.FILE)
+    assert_same(found.params, unet.params)
+    assert (found.model_fn, hash(found.model_fn)) == (unet.model_fn, hash(unet.model_fn))
+    assert found.sample_shape == (8, 8, 3)
+    (tmp_path / "mine.safetensors").write_bytes((unet_folder / folders.FILE).read_bytes())
+    found = diffusers.load_denoiser(tmp_path / "mine.safetensors", config=unet_folder / "config.json")
+    assert_same(found.params, unet.params)
+
+
+def test_variants_are_named_by_the_user(tmp_path):
+    half = {key: value.astype(np.float16) for key, value in folders.checkpoint(cases.CASES["unet"]).items()}
+    folders.write(tmp_path, "unet", half, "diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(ValueError, match=r"no weights of no variant, but .*fp16.safetensors; pass variant='fp16'"):
+        diffusers.load_denoiser(tmp_path)
+    params = diffusers.load_denoiser(tmp_path, variant="fp16", dtype=jnp.float16).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float16)}
+
+
+def test_names_of_attention_before_diffusers_0_16(tmp_path, unet):
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = {}
+    for key, value in folders.checkpoint(cases.CASES["unet"]).items():
+        for new, name in old.items():
+            key = key.replace(f".{new}.", f".{name}.")
+        weights[key] = value
+    assert "mid_block.attentions.0.proj_attn.weight" in weights
+    assert_same(diffusers.load_denoiser(folders.write(tmp_path, "unet", weights)).params, unet.params)
+
+
+def test_the_key_map_is_one_to_one_and_moves_axes(unet):
+    sources = diffusers.key_map(unet.params)
+    assert len({source.key for source in sources.values()}) == len(sources) == len(jax.tree.leaves(unet.params))
+    conv = sources["down_blocks.0/resnets.0/conv1/kernel"]
+    assert conv.key == "down_blocks.0.resnets.0.conv1.weight" and conv.shape((3, 2, 5, 7)) == (7, 5, 3, 2)
+    assert sources["time_embedding/linear_1/kernel"].axes == (1, 0)
+
+
+def test_bfloat16_is_near_float32(tmp_path):
+    given = cases.inputs("stable-diffusion", (8, 8))
+    folder = folders.write(tmp_path, "stable-diffusion")
+    model = diffusers.load_denoiser(folder, dtype=jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(jnp.bfloat16)}
+    out = model.model_fn(model.params, jnp.asarray(given["x"]), jnp.asarray(given["t"]), folders.cond_of(given))
+    expected = folders.ARRAYS["stable-diffusion/8x8/out"]
+    assert out.dtype == jnp.float32
+    assert 1e-4 < np.max(np.abs(out - expected)) / np.max(np.abs(expected)) < 0.05
+
+
+def test_reading_holds_one_tensor_at_a_time(tmp_path):
+    many = {f"t{index}": np.ones((256, 1024), np.float32) for index in range(40)}  # 1 MiB each
+    save_file(many, tmp_path / "many.safetensors")
+    del many
+    tracemalloc.start()
+    for tensor in tensors(tmp_path / "many.safetensors").values():
+        assert tensor.read().shape == (256, 1024)
+    assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    tracemalloc.stop()
+
+
+def pipeline(folder, coder="vq", scheduler="ddim-celeba"):
+    """A latent diffusion folder whose UNet has the channels of its autoencoder's latents."""
+    folders.write(folder / "unet", "unet")
+    folders.write(folder / "vqvae", coder)
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(cases.SCHEDULERS[scheduler]))
+    parts = {"unet": "UNet2DModel", "vqvae": "VQModel", "scheduler": "DDIMScheduler"}
+    index = {"_class_name": "LDMPipeline"} | {name: ["diffusers", kind] for name, kind in parts.items()}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_latent_diffusion_folder_samples_in_parallel_what_it_samples_in_sequence(tmp_path):
+    found = diffusers.load_pipeline(pipeline(tmp_path))
+    model, solver = found.denoiser, found.scheduler.solver(5)
+    noise = jax.random.normal(jax.random.key(0), (2, *model.sample_shape))
+    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver)
+    out = pcm.sample_picard(model.model_fn, model.params, noise, solver, tol=0.0)
+    assert np.asarray(out.converged).all()
+    np.testing.assert_allclose(out.sample, exact.sample, atol=1e-4)
+    images = found.autoencoder.decode(out.sample)
+    assert images.shape == (2, 16, 16, 3) and found.autoencoder.factor == 2
+    with pytest.raises(ValueError, match="VQModel encodes without noise"):
+        found.autoencoder.encode(images, key=jax.random.key(0))
+
+
+def test_lora_adapts_an_imported_network(unet):
+    adapted = lora.init(unet.params, 2, jax.random.key(1), select=r"mid_block.*to_q|conv1")
+    assert "mid_block/attentions.0/to_q/kernel" in adapted.factors
+    x, t = jnp.ones((2, 8, 8, 3)), jnp.full(2, 9.0)
+    space = factored(unet.model_fn, adapted)
+    out = space.predict(unet.model_fn, unet.params, x, t, None, jnp.ones(2))
+    np.testing.assert_allclose(out, unet.model_fn(unet.params, x, t, None), atol=1e-5)

@@ -1,0 +1,59 @@
+"""Text embeddings from files, and what a network says of wrong ones."""
+
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcm_jax.pretrained import diffusers
+from tests.pretrained.diffusers import folders
+
+
+def test_embeddings_of_a_file(tmp_path):
+    array = np.random.default_rng(0).standard_normal((2, 5, 12)).astype(np.float16)
+    np.save(tmp_path / "prompts.npy", array)
+    found = diffusers.load_embeddings(tmp_path / "prompts.npy")
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, array.astype(np.float32))
+
+
+def test_files_that_hold_no_embeddings(tmp_path):
+    path = tmp_path / "prompts.npy"
+    with pytest.raises(ValueError, match="there is no .npy file at"):
+        diffusers.load_embeddings(path)
+    for array, message in (
+        (np.ones((2, 5)), r"holds float64 of shape \(2, 5\)"),
+        (np.ones((1, 2, 3), int), "holds int64"),
+        (np.full((1, 2, 3), np.nan), "NaN or infinite"),
+        (np.array([None]), "no .npy file of numbers"),
+    ):
+        np.save(path, array)
+        with pytest.raises(ValueError, match=message):
+            diffusers.load_embeddings(path)
+
+
+def test_libraries_that_are_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match="there is no folder .*tokenizer"):
+        diffusers.text_embeddings("a cat", tmp_path)
+    for part in ("tokenizer", "text_encoder"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(ValueError, match="text_encoder holds no safetensors file; a pickle is never read"):
+        diffusers.text_embeddings("a cat", tmp_path)
+    (tmp_path / "text_encoder/model.safetensors").touch()
+    with pytest.raises(ImportError, match="need transformers: python -m pip install transformers; or pass an .npy"):
+        diffusers.text_embeddings("a cat", tmp_path)
+    with pytest.raises(ImportError, match="need huggingface_hub: python -m pip install huggingface_hub"):
+        diffusers.snapshot("CompVis/ldm-celebahq-256")
+
+
+def test_a_network_names_the_embedding_that_it_needs(tmp_path):
+    model = diffusers.load_denoiser(folders.write(tmp_path, "stable-diffusion"))
+    x, t = jnp.ones((2, 8, 8, 4)), jnp.ones(2)
+    for cond in (None, jnp.ones((2, 5, 7)), jnp.ones((1, 5, 12))):
+        with pytest.raises(ValueError, match=r"needs the text's embedding, shape \(2, tokens, 12\), got"):
+            model.model_fn(model.params, x, t, cond)
+    with pytest.raises(ValueError, match="takes no class labels"):
+        model.model_fn(model.params, x, t, {"text": jnp.ones((2, 5, 12)), "label": jnp.ones(2, int)})
