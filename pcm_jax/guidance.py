@@ -1,4 +1,4 @@
-"""Classifier-free guidance as a model function."""
+"""Classifier-free guidance as a model function: one network call with twice the rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, Cond, ModelFn, Params, rows_of
 
 Null = int | float | tuple[tuple[str, int | float], ...]
+
+
+def _guide(model_fn: ModelFn, scale: float, params: Params, x: Array, t: Array, null: Cond, given: Cond) -> Array:
+    """u + scale (c - u), u under `null` and c under `given`."""
+    twice = jax.tree.map(lambda *conds: jnp.concatenate(conds), null, given)
+    both = model_fn(params, jnp.concatenate([x, x]), jnp.concatenate([t, t]), twice)
+    without, within = jnp.split(both, 2)
+    return without + scale * (within - without)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +30,15 @@ class ClassifierFree:
     scale: float
     null_cond: Null
 
+    @property
+    def rows(self) -> int:
+        """Network rows of one evaluation, which samplers count."""
+        return 2 * rows_of(self.model_fn)
+
     def __call__(self, params: Params, x: Array, t: Array, cond: Cond) -> Array:
         if cond is None:
             raise ValueError("classifier-free guidance needs cond; without one call the network itself")
-        twice = jax.tree.map(lambda null, given: jnp.concatenate([null, given]), self._null_like(cond), cond)
-        both = self.model_fn(params, jnp.concatenate([x, x]), jnp.concatenate([t, t]), twice)
-        null, given = jnp.split(both, 2)
-        return null + self.scale * (given - null)
+        return _guide(self.model_fn, self.scale, params, x, t, self._null_like(cond), cond)
 
     def _null_like(self, cond: Cond) -> Cond:
         null = self.null_cond
@@ -48,7 +58,8 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
         scale: 0 is the unconditional model, 1 the conditional one, above 1 exaggerates the condition. The paper's w
             is scale - 1.
         null_cond: what "no condition" is: a number that fills every leaf of cond (a network's null label is its
-            num_classes), or one number for each key of a cond mapping.
+            num_classes), or one number for each key of a cond mapping. Where it is no number, as for texts, take
+            `prompt_guided`.
 
     Returns:
         A hashable model_fn; equal arguments give equal ones, so samplers compile once.
@@ -57,3 +68,64 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
     """
     frozen: Null = tuple(sorted(null_cond.items())) if isinstance(null_cond, Mapping) else null_cond
     return ClassifierFree(model_fn, float(scale), frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptGuided:
+    r"""u + s (c - u), c the prediction under cond["prompt"], u under cond["negative"], in one call on twice the rows."""
+
+    model_fn: ModelFn
+    scale: float
+
+    @property
+    def rows(self) -> int:
+        """Network rows of one evaluation, which samplers count."""
+        return 2 * rows_of(self.model_fn)
+
+    def __call__(self, params: Params, x: Array, t: Array, cond: Cond) -> Array:
+        if not isinstance(cond, Mapping) or set(cond) != {"prompt", "negative"}:
+            raise ValueError("this guidance needs cond={'prompt': .., 'negative': ..}; make it with guidance.prompts")
+        return _guide(self.model_fn, self.scale, params, x, t, cond["negative"], cond["prompt"])
+
+
+def prompt_guided(model_fn: ModelFn, scale: float) -> PromptGuided:
+    r"""Guided model_fn whose null condition comes with every sample: u + scale (c - u).
+
+    Args:
+        model_fn: conditional network, such as Stable Diffusion's UNet.
+        scale: as for `classifier_free`; Stable Diffusion's usual one is 7.5.
+
+    Returns:
+        A hashable model_fn that takes `prompts(..)` as cond; other prompts do not compile again.
+
+    Example:
+        texts = diffusers.text_embeddings(["a cat", "a dog"], folder)
+        cond = guidance.prompts(texts, diffusers.text_embeddings("blurry", folder))
+        pcm_jax.sample_picard(guidance.prompt_guided(model.model_fn, 7.5), model.params, noise, solver, cond=cond)
+    """
+    return PromptGuided(model_fn, float(scale))
+
+
+def prompts(prompt: Cond, negative: Cond) -> dict[str, Cond]:
+    """The cond of `prompt_guided`.
+
+    Args:
+        prompt: a network's condition for every sample, leaves `[B, ...]`.
+        negative: what to move away from, of the same structure; leaves `[B, ...]`, or `[1, ...]` for all samples (the
+            embedding of "" is plain guidance).
+
+    Raises:
+        ValueError: another structure or shape.
+    """
+    if jax.tree.structure(prompt) != jax.tree.structure(negative):
+        raise ValueError("prompt and negative must have the same structure, such as two arrays [B, L, D]")
+
+    def like(given: Any, null: Any) -> Array:
+        if null.shape[1:] != given.shape[1:] or null.shape[0] not in (1, given.shape[0]):
+            raise ValueError(
+                f"negative has shape {tuple(null.shape)} where prompt has {tuple(given.shape)}; give one row for each "
+                "sample, or one for all"
+            )
+        return jnp.broadcast_to(null, given.shape).astype(given.dtype)
+
+    return {"prompt": prompt, "negative": jax.tree.map(like, prompt, negative)}

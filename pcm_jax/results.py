@@ -41,7 +41,7 @@ class Stats:
     """Costs of one call.
 
     rounds: int32 `[B]`, batched network calls until the sample was done: its sequential depth, which decides latency.
-    evaluations: int32 `[B]`, network rows that worked for the sample, which decide cost.
+    evaluations: int32 `[B]`, network rows that worked for the sample, which decide cost; two a state under guidance.
     padded_evaluations: int32, rows computed for nothing: past the end of the trajectory, for samples that were
         already done, and to fill the last device. Under `vmap` each lane counts its own loop, although all of them
         run until the slowest is done.

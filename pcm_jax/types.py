@@ -28,3 +28,8 @@ class ModelFn(Protocol):
     """
 
     def __call__(self, params: Params, x: Array, t: Array, cond: Cond, /) -> Array: ...
+
+
+def rows_of(model_fn: ModelFn) -> int:
+    """Network rows of one evaluation: the function's attribute `rows`, 2 under guidance, 1 without it."""
+    return int(getattr(model_fn, "rows", 1))

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
+from pcm_jax.guidance import ClassifierFree, PromptGuided
 from pcm_jax.lora import LoRA, check
 from pcm_jax.networks.adapters import LinenModel
 from pcm_jax.switching import ParameterSpace
@@ -48,6 +50,20 @@ class FactoredLinen:
         return out
 
 
+@dataclasses.dataclass(frozen=True)
+class FactoredGuided:
+    """The same under guidance: both halves of the rows have their sample's lambda."""
+
+    inner: FactoredLinen
+    guide: ClassifierFree | PromptGuided
+
+    def __call__(self, params: Params, lora: LoRA, x: Array, t: Array, cond: Cond, share: Array) -> Array:
+        def call(params: Params, x: Array, t: Array, cond: Cond) -> Array:
+            return self.inner(params, lora, x, t, cond, jnp.concatenate([share, share]))
+
+        return dataclasses.replace(self.guide, model_fn=call)(params, x, t, cond)
+
+
 def _low_rank(module: Any, name: str, leaf: str | None, lora: LoRA, x: Array, share: Array) -> Array:
     """lambda (alpha / r) B (A x): A x is the layer itself with r features, whatever its strides and padding."""
     if getattr(module, "feature_group_count", 1) != 1:
@@ -71,12 +87,15 @@ def factored(model_fn: ModelFn, lora: LoRA) -> ParameterSpace:
     """The adapter of a Linen model and its LoRA in parameter space: one call, no cost once lambda is 0 everywhere.
 
     Args:
-        model_fn: from `pcm_jax.networks.linen`.
+        model_fn: from `pcm_jax.networks.linen`, or that under guidance.
         lora: from `pcm_jax.lora.init`, trained.
     """
+    guide = model_fn if isinstance(model_fn, (ClassifierFree, PromptGuided)) else None
+    model_fn = model_fn if guide is None else guide.model_fn
     if not isinstance(model_fn, LinenModel):
         raise ValueError(
             f"the factored form needs a Linen model from pcm_jax.networks.linen(module), got {type(model_fn).__name__};"
             " any other function takes switching.FeatureSpace(lora.merge(params, lora))"
         )
-    return ParameterSpace(lora, FactoredLinen(model_fn.module))
+    inner = FactoredLinen(model_fn.module)
+    return ParameterSpace(lora, inner if guide is None else FactoredGuided(inner, guide))

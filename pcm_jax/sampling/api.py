@@ -15,7 +15,7 @@ from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import picard, sequential
 from pcm_jax.sampling.gradient import adjoint, zeros_like_cotangent
 from pcm_jax.sampling.linearization import Linearization, secant
-from pcm_jax.sampling.network import call_rows, draw_step_noise
+from pcm_jax.sampling.network import call_rows, count_rows, draw_step_noise
 from pcm_jax.sampling.residual import Norm, noise_units
 from pcm_jax.sampling.state import Inputs, LoopConfig
 from pcm_jax.sampling.validate import check_common, check_loop, check_switch
@@ -178,7 +178,8 @@ def _compiled(call: _Call) -> Callable[..., SampleOutput]:
 
             return axis.map_rows(rows, x, time, share)
 
-        return picard.run(evaluate, inputs, call.config, axis, (params, adapter, cond))
+        out = picard.run(evaluate, inputs, call.config, axis, (params, adapter, cond))
+        return count_rows(call.model_fn, out)
 
     return call.executor.compile(body)
 
@@ -223,7 +224,8 @@ def _sequential(
     cond: Cond,
     step_noise: Array | None,
 ) -> SampleOutput:
-    return sequential.run(model_fn, params, noise, solver, cond, step_noise, dtype, return_trajectory)
+    out = sequential.run(model_fn, params, noise, solver, cond, step_noise, dtype, return_trajectory)
+    return count_rows(model_fn, out)
 
 
 def _prepare(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.results import SampleOutput
 from pcm_jax.switching import Adapter
-from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
+from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params, rows_of
 
 
 def call_rows(
@@ -37,6 +40,17 @@ def call_rows(
     else:
         prediction = adapter.predict(model_fn, params, flat, times, conds, share.reshape(-1))
     return prediction.reshape(x.shape)
+
+
+def count_rows(model_fn: ModelFn, out: SampleOutput) -> SampleOutput:
+    """`out` with evaluations in network rows: guidance takes two for each."""
+    rows, stats = rows_of(model_fn), out.stats
+    if rows == 1:
+        return out
+    stats = dataclasses.replace(
+        stats, evaluations=rows * stats.evaluations, padded_evaluations=rows * stats.padded_evaluations
+    )
+    return dataclasses.replace(out, stats=stats)
 
 
 def draw_step_noise(key: Array, num_steps: int, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -80,12 +80,12 @@ def trajectory(name: str) -> np.ndarray:
         times = np.interp(scheduler.sigmas[:-1].double().log(), np.log(1 / table - 1) / 2, np.arange(len(table)))
     scales = torch.sqrt(1 + scheduler.sigmas.double() ** 2) if euler else torch.ones(len(times) + 1)
     x = torch.tensor(noise) * scales[0]
-    states = [noise]
+    states, given = [noise], torch.tensor(draws)
     for index, t in enumerate(scheduler.timesteps):
         seen = scheduler.scale_model_input(x, t) if euler else x
         options = {"use_clipped_model_output": True} if kind == "DDIMScheduler" else {}
         if kind == "DDPMScheduler":
-            scheduling_ddpm.randn_tensor = lambda *_, draw=torch.tensor(draws[index]), **__: draw
+            scheduling_ddpm.randn_tensor = lambda *_, draw=given[index], **__: draw
         x = scheduler.step(cases.prediction(seen, times[index], torch), t, x, **options).prev_sample
         states.append((x / scales[index + 1]).double().numpy())
     return np.stack(states).astype(np.float32)

@@ -42,8 +42,9 @@ class Source:
         return tuple(flax[self.axes.index(axis)] for axis in range(len(flax)))
 
     def array(self, tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The parameter, of the tensor; one copy at most."""
-        return (tensor if self.axes is None else tensor.transpose(self.axes)).astype(dtype, order="C", copy=False)
+        """The parameter, of the tensor; one copy at most. What dtype cannot hold becomes infinite."""
+        with np.errstate(over="ignore"):
+            return (tensor if self.axes is None else tensor.transpose(self.axes)).astype(dtype, order="C", copy=False)
 
 
 def key_map(like: Params) -> dict[str, Source]:

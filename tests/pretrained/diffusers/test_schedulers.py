@@ -69,7 +69,7 @@ def test_what_is_not_supported_is_named(tmp_path, config, message):
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="there is no scheduler configuration at .*scheduler_config.json"):
+    with pytest.raises(ValueError, match=r"there is no scheduler configuration at .*scheduler_config\.json"):
         load_scheduler(tmp_path)
     (tmp_path / "scheduler_config.json").write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):

@@ -20,7 +20,7 @@ def test_embeddings_of_a_file(tmp_path):
 
 def test_files_that_hold_no_embeddings(tmp_path):
     path = tmp_path / "prompts.npy"
-    with pytest.raises(ValueError, match="there is no .npy file at"):
+    with pytest.raises(ValueError, match=r"there is no \.npy file at"):
         diffusers.load_embeddings(path)
     for array, message in (
         (np.ones((2, 5)), r"holds float64 of shape \(2, 5\)"),
@@ -36,16 +36,16 @@ def test_files_that_hold_no_embeddings(tmp_path):
 def test_libraries_that_are_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match="there is no folder .*tokenizer"):
+    with pytest.raises(ValueError, match=r"there is no folder .*tokenizer"):
         diffusers.text_embeddings("a cat", tmp_path)
     for part in ("tokenizer", "text_encoder"):
         (tmp_path / part).mkdir()
     with pytest.raises(ValueError, match="text_encoder holds no safetensors file; a pickle is never read"):
         diffusers.text_embeddings("a cat", tmp_path)
     (tmp_path / "text_encoder/model.safetensors").touch()
-    with pytest.raises(ImportError, match="need transformers: python -m pip install transformers; or pass an .npy"):
+    with pytest.raises(ImportError, match=r"need transformers: python -m pip install transformers; or pass an \.npy"):
         diffusers.text_embeddings("a cat", tmp_path)
-    with pytest.raises(ImportError, match="need huggingface_hub: python -m pip install huggingface_hub"):
+    with pytest.raises(ImportError, match=r"need huggingface_hub: python -m pip install huggingface_hub"):
         diffusers.snapshot("CompVis/ldm-celebahq-256")
 
 
