@@ -1,6 +1,8 @@
 # PYTHON makes the environment; VENV is where. With VENV= (empty) nothing is installed and PYTHON itself runs everything.
 PYTHON ?= python3
 VENV ?= .venv
+# PyTorch's own environment, for make parity. One that has torch and diffusers already: make parity PARITY_VENV=DIR
+PARITY_VENV ?= .venv-parity
 # Test processes; 0 runs them in this one.
 WORKERS ?= 2
 # More for pytest, the demo or the benchmark: make test ARGS="-k window"
@@ -15,7 +17,7 @@ READY := $(VENV)/.stamp
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test fast lint demo pcm bench readme clean distclean
+.PHONY: help venv test fast lint demo pcm bench parity readme clean distclean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +59,16 @@ pcm: $(READY) ## Fine-tune and measure adapters: make pcm ARGS="train --model di
 bench: $(READY) ## Measure overhead, rounds and cost per device into experiments/results
 	$(RUN) -m experiments.bench $(ARGS)
 
+# Not pinned to a build: where pip is told of an index with CPU builds of torch, this saves gigabytes.
+$(PARITY_VENV)/bin/python:
+	@echo "Installing PyTorch and diffusers into $(PARITY_VENV) (minutes) ..."
+	@$(PYTHON) -m venv $(PARITY_VENV)
+	@$(PARITY_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements-parity.txt
+
+parity: $(READY) $(PARITY_VENV)/bin/python ## Compare imported models with PyTorch's own outputs
+	$(PARITY_VENV)/bin/python tests/reference/make_models.py --folders experiments/out/parity
+	$(RUN) -m experiments.import_study --folders experiments/out/parity
+
 readme: $(READY) ## Write README's tables anew from experiments/results
 	$(RUN) -m experiments.readme
 
@@ -65,4 +77,5 @@ clean: ## Remove caches, builds and scratch output
 	find pcm_jax experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
+	rm -rf .venv-parity
 	$(if $(strip $(VENV)),rm -rf $(VENV),@true)

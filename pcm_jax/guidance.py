@@ -72,7 +72,7 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
 
 @dataclasses.dataclass(frozen=True)
 class PromptGuided:
-    r"""u + s (c - u), c the prediction under cond["prompt"], u under cond["negative"], in one call on twice the rows."""
+    r"""u + s (c - u), u the prediction under cond["negative"], c under cond["prompt"]."""
 
     model_fn: ModelFn
     scale: float
@@ -117,7 +117,8 @@ def prompts(prompt: Cond, negative: Cond) -> dict[str, Cond]:
     Raises:
         ValueError: another structure or shape.
     """
-    if jax.tree.structure(prompt) != jax.tree.structure(negative):
+    structure: Any = jax.tree.structure(prompt)
+    if structure != jax.tree.structure(negative):
         raise ValueError("prompt and negative must have the same structure, such as two arrays [B, L, D]")
 
     def like(given: Any, null: Any) -> Array:

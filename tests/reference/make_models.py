@@ -24,7 +24,8 @@ from diffusers.schedulers import scheduling_ddpm
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import random_models as cases  # noqa: E402 - lies beside this file
+import random_models as cases  # noqa: E402 - they lie beside this file
+import random_schedulers as samplers  # noqa: E402
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
@@ -64,14 +65,14 @@ def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarra
 
 def trajectory(name: str) -> np.ndarray:
     """States before, between and after the calls, float64, with unit variance at the noise: x / sqrt(1 + sigma^2)."""
-    config = dict(cases.SCHEDULERS[name])
+    config = dict(samplers.SCHEDULERS[name])
     kind = config.pop("_class_name")
     if " as " in name:
         config = getattr(diffusers, kind).from_config(config).config | {"clip_sample": config["clip_sample"]}
-        kind = cases.OTHER[name.rsplit(" ", 1)[1]]
+        kind = samplers.OTHER[name.rsplit(" ", 1)[1]]
     scheduler = getattr(diffusers, kind).from_config(config)
-    scheduler.set_timesteps(cases.STEPS)
-    noise, draws = cases.sampler_inputs()
+    scheduler.set_timesteps(samplers.STEPS)
+    noise, draws = samplers.inputs()
     euler = kind == "EulerDiscreteScheduler"
     times = scheduler.timesteps.double().numpy()
     if kind.startswith("DPM") and scheduler.config.use_karras_sigmas:
@@ -86,7 +87,7 @@ def trajectory(name: str) -> np.ndarray:
         options = {"use_clipped_model_output": True} if kind == "DDIMScheduler" else {}
         if kind == "DDPMScheduler":
             scheduling_ddpm.randn_tensor = lambda *_, draw=given[index], **__: draw
-        x = scheduler.step(cases.prediction(seen, times[index], torch), t, x, **options).prev_sample
+        x = scheduler.step(samplers.prediction(seen, times[index], torch), t, x, **options).prev_sample
         states.append((x / scales[index + 1]).double().numpy())
     return np.stack(states).astype(np.float32)
 
@@ -106,7 +107,7 @@ def main() -> None:
                     arrays[f"{name}/{size[0]}x{size[1]}/{part}"] = value
             if folders:
                 model.save_pretrained(folders / name)
-    arrays |= {f"trajectory/{name}": trajectory(name) for name in cases.SCHEDULERS}
+    arrays |= {f"trajectory/{name}": trajectory(name) for name in samplers.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
     (HERE / "models.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.diffusers import config as configs
-from pcm_jax.pretrained.diffusers.load import shapes
+from pcm_jax.pretrained.diffusers.weights import shapes
 from pcm_jax.trees import flatten
 from tests.reference import random_models as cases
 
@@ -50,11 +50,3 @@ def shard(folder):
         places |= dict.fromkeys(part, name)
     (folder / f"{FILE}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return folder
-
-
-def cond_of(given):
-    """What the model function takes as cond."""
-    if "text" not in given:
-        return jnp.asarray(given["label"]) if "label" in given else None
-    text = jnp.asarray(given["text"])
-    return {"text": text, "label": jnp.asarray(given["label"])} if "label" in given else text

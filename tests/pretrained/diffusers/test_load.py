@@ -10,12 +10,14 @@ import pytest
 from safetensors.numpy import save_file
 
 import pcm_jax as pcm
+from experiments import import_study
 from pcm_jax import lora
 from pcm_jax.networks import factored
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.diffusers.shards import tensors
 from tests.pretrained.diffusers import folders
 from tests.reference import random_models as cases
+from tests.reference import random_schedulers as samplers
 
 
 def assert_same(first, second):
@@ -81,7 +83,7 @@ def test_bfloat16_is_near_float32(tmp_path):
     folder = folders.write(tmp_path, "stable-diffusion")
     model = diffusers.load_denoiser(folder, dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(jnp.bfloat16)}
-    out = model.model_fn(model.params, jnp.asarray(given["x"]), jnp.asarray(given["t"]), folders.cond_of(given))
+    out = model.model_fn(model.params, jnp.asarray(given["x"]), jnp.asarray(given["t"]), import_study.cond_of(given))
     expected = folders.ARRAYS["stable-diffusion/8x8/out"]
     assert out.dtype == jnp.float32
     assert 1e-4 < np.max(np.abs(out - expected)) / np.max(np.abs(expected)) < 0.05
@@ -103,7 +105,7 @@ def pipeline(folder, coder="vq", scheduler="ddim-celeba"):
     folders.write(folder / "unet", "unet")
     folders.write(folder / "vqvae", coder)
     (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(cases.SCHEDULERS[scheduler]))
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[scheduler]))
     parts = {"unet": "UNet2DModel", "vqvae": "VQModel", "scheduler": "DDIMScheduler"}
     index = {"_class_name": "LDMPipeline"} | {name: ["diffusers", kind] for name, kind in parts.items()}
     (folder / "model_index.json").write_text(json.dumps(index))

@@ -3,13 +3,11 @@
 import hashlib
 import json
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import import_study
 from pcm_jax.networks.diffusers import blocks
-from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.diffusers.config import SPECS
 from tests.pretrained.diffusers import folders
 from tests.pretrained.diffusers.folders import ARRAYS
@@ -26,39 +24,16 @@ RUNS.append(("condition-identity", (7, 9)))
 
 @pytest.mark.parametrize(("name", "size"), RUNS, ids=[f"{name}-{h}x{w}" for name, (h, w) in RUNS])
 def test_outputs(tmp_path, name, size):
-    given, weights = cases.inputs(name, size), folders.checkpoint(cases.CASES[name])
+    weights = folders.checkpoint(cases.CASES[name])
     lines = "\n".join(f"{key} {value.shape}" for key, value in sorted(weights.items()))
     assert hashlib.sha256(lines.encode()).hexdigest()[:16] == KEYS[name], "keys or shapes are not PyTorch's"
-    folder = folders.write(tmp_path, name, weights)
-    if "z" in given:
-        found = of_autoencoder(diffusers.load_autoencoder(folder), given)
-    else:
-        model = diffusers.load_denoiser(folder)
-        x, t = jnp.asarray(given["x"]), jnp.asarray(given["t"])
-        # Cases of one size share the programs of single operations; a size of its own is cheaper as one program.
-        run = model.model_fn if size == (8, 8) else jax.jit(model.model_fn)
-        found = {"out": run(model.params, x, t, folders.cond_of(given))}
+    # Cases of one size share the programs of single operations; a size of its own is cheaper as one program.
+    found = import_study.outputs(folders.write(tmp_path, name, weights), name, size, jit=size != (8, 8))
     prefix = f"{name}/{size[0]}x{size[1]}/"
     assert set(found) == {key.removeprefix(prefix) for key in ARRAYS if key.startswith(prefix)}
     for part, value in found.items():
-        expected = ARRAYS[prefix + part]
-        assert value.shape == expected.shape and value.dtype == jnp.float32
-        error = np.max(np.abs(np.asarray(value) - expected)) / np.max(np.abs(expected))
-        assert error < 1e-4, (part, error)
-
-
-def of_autoencoder(coder, given):
-    """In the autoencoder's own latents, where the reference is."""
-    found = {
-        "encode": coder.encode(jnp.asarray(given["x"])) / coder.scale + coder.shift,
-        "decode": coder.decode((jnp.asarray(given["z"]) - coder.shift) * coder.scale),
-    }
-    if coder.config["_class_name"] == "AutoencoderKL":
-        key = jax.random.key(3)
-        draw = coder.encode(jnp.asarray(given["x"]), key=key) / coder.scale + coder.shift
-        deviation = (draw - found["encode"]) / jax.random.normal(key, draw.shape)
-        found["logvar"] = 2 * jnp.log(deviation)
-    return found
+        assert value.dtype == np.float32
+        assert import_study.relative_error(value, ARRAYS[prefix + part]) < 1e-4, part
 
 
 def test_the_reference_covers_every_block_and_class():

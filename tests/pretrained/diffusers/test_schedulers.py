@@ -2,14 +2,12 @@
 
 import json
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-import pcm_jax as pcm
+from experiments import import_study
 from pcm_jax.pretrained.diffusers import load_scheduler
 from tests.pretrained.diffusers.folders import ARRAYS
-from tests.reference import random_models as cases
+from tests.reference import random_schedulers as samplers
 
 
 def write(tmp_path, **config):
@@ -17,27 +15,14 @@ def write(tmp_path, **config):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", cases.SCHEDULERS)
+@pytest.mark.parametrize("name", samplers.SCHEDULERS)
 def test_trajectory(tmp_path, name):
-    folder = write(tmp_path, **cases.SCHEDULERS[name])
-    other = cases.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
-    solver = load_scheduler(folder, other).solver(cases.STEPS)
-    noise, draws = cases.sampler_inputs()
-    out = pcm.sample_sequential(
-        lambda params, x, t, cond: cases.prediction(x, t[:, None, None], jnp),
-        {},
-        jnp.asarray(noise, jnp.float32),
-        solver,
-        step_noise=jnp.asarray(draws, jnp.float32) if solver.stochastic else None,
-        return_trajectory=True,
-    )
-    expected = ARRAYS[f"trajectory/{name}"]
-    error = np.max(np.abs(np.asarray(out.trajectory) - expected)) / np.max(np.abs(expected))
-    assert error < 1e-4, error
+    found = import_study.trajectory(write(tmp_path, **samplers.SCHEDULERS[name]), name)
+    assert import_study.relative_error(found, ARRAYS[f"trajectory/{name}"]) < 1e-4
 
 
 def test_the_reference_covers_every_scheduler():
-    own = {config["_class_name"] for name, config in cases.SCHEDULERS.items() if " as " not in name}
+    own = {config["_class_name"] for name, config in samplers.SCHEDULERS.items() if " as " not in name}
     assert own == {"DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"}
 
 

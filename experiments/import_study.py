@@ -1,0 +1,128 @@
+"""Models of diffusers with random weights, saved by `save_pretrained` and loaded here, against PyTorch's outputs.
+
+    make parity
+
+makes the folders and tests/reference/models.npz in an environment of its own, then runs
+
+    python -m experiments.import_study --folders DIR
+
+which writes experiments/results/import_parity.json and the figure `import.max_relative_error`: the largest
+max|ours - theirs| / max|theirs| in float32 over every class, option and size, and over the samplers' trajectories.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+import pcm_jax as pcm
+from experiments.figures import RESULTS, ROOT, record, write_result
+from pcm_jax.pretrained import diffusers
+from tests.reference import random_models as cases
+from tests.reference import random_schedulers as samplers
+
+REFERENCE = ROOT / "tests" / "reference" / "models.npz"
+COMMAND = "make parity"
+BOUND = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """folders: one for each case, as `save_pretrained` writes them. results: where to write."""
+
+    folders: Path
+    results: Path = RESULTS
+
+
+def cond_of(given: dict[str, np.ndarray]) -> Any:
+    """What the model function takes as cond."""
+    if "text" not in given:
+        return jnp.asarray(given["label"]) if "label" in given else None
+    text = jnp.asarray(given["text"])
+    return {"text": text, "label": jnp.asarray(given["label"])} if "label" in given else text
+
+
+def outputs(folder: Path, name: str, size: tuple[int, int], jit: bool = True) -> dict[str, np.ndarray]:
+    """What the case's model in `folder` computes."""
+    given = {key: jnp.asarray(value) for key, value in cases.inputs(name, size).items()}
+    if "z" in given:
+        return _of_autoencoder(diffusers.load_autoencoder(folder), given["x"], given["z"])
+    model = diffusers.load_denoiser(folder)
+    call = jax.jit(model.model_fn) if jit else model.model_fn
+    return {"out": np.asarray(call(model.params, given["x"], given["t"], cond_of(cases.inputs(name, size))))}
+
+
+def _of_autoencoder(coder: diffusers.Autoencoder, x: jax.Array, z: jax.Array) -> dict[str, np.ndarray]:
+    """In the autoencoder's own latents, where the reference is."""
+    mean = coder.encode(x) / coder.scale + coder.shift
+    found = {"encode": mean, "decode": coder.decode((z - coder.shift) * coder.scale)}
+    if coder.config["_class_name"] == "AutoencoderKL":
+        key = jax.random.key(3)
+        draw = coder.encode(x, key=key) / coder.scale + coder.shift
+        found["logvar"] = 2 * jnp.log((draw - mean) / jax.random.normal(key, draw.shape))
+    return {part: np.asarray(value) for part, value in found.items()}
+
+
+def trajectory(folder: Path, name: str) -> np.ndarray:
+    """The case's sampler on a formula in place of a network; its scheduler_config.json is in `folder`."""
+    other = samplers.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
+    solver = diffusers.load_scheduler(folder, other).solver(samplers.STEPS)
+    noise, draws = samplers.inputs()
+    out = pcm.sample_sequential(
+        lambda params, x, t, cond: samplers.prediction(x, t[:, None, None], jnp),
+        {},
+        jnp.asarray(noise, jnp.float32),
+        solver,
+        step_noise=jnp.asarray(draws, jnp.float32) if solver.stochastic else None,
+        return_trajectory=True,
+    )
+    return np.asarray(out.trajectory)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """max|found - expected| / max|expected|; infinite for another shape."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+
+
+def main(config: Config) -> None:
+    """Compare everything; exit 1 above the bound."""
+    console, expected = Console(), dict(np.load(REFERENCE))
+    worst: dict[str, float] = {}
+    runs = [(name, size) for name, options in cases.CASES.items() for size in cases.sizes(options)]
+    for name, size in track(runs, "models", console=console):
+        found = outputs(config.folders / name, name, size)
+        prefix = f"{name}/{size[0]}x{size[1]}/"
+        if set(found) != {key.removeprefix(prefix) for key in expected if key.startswith(prefix)}:
+            sys.exit(f"{REFERENCE.name} and this study disagree on the outputs of {prefix}; run {COMMAND}")
+        for part, value in found.items():
+            worst[prefix + part] = relative_error(value, expected[prefix + part])
+    with tempfile.TemporaryDirectory() as folder:
+        for name in track(samplers.SCHEDULERS, "samplers", console=console):
+            (Path(folder) / "scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[name]))
+            key = f"trajectory/{name}"
+            worst[key] = relative_error(trajectory(Path(folder), name), expected[key])
+    key, error = max(worst.items(), key=lambda item: item[1])
+    console.print(f"{len(worst)} outputs, largest relative error {error:.2e} ({key}), bound {BOUND:.0e}")
+    if not error < BOUND:
+        sys.exit(1)
+    about = json.loads(REFERENCE.with_suffix(".json").read_text())
+    payload = {"errors": worst, "reference": {name: about[name] for name in ("torch", "diffusers")}}
+    write_result("import_parity", payload, config={"bound": BOUND}, seed=0, command=COMMAND, results=config.results)
+    record("import.max_relative_error", error, command=COMMAND, results=config.results)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
