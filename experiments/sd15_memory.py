@@ -82,10 +82,11 @@ def write_folder(folder: Path, config: dict[str, Any], seed: int) -> int:
     rng = np.random.default_rng(seed)
     with (folder / "diffusion_pytorch_model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for shape in sizes.values():
+        for key, shape in sizes.items():
             draw = rng.standard_normal(shape, np.float32)
             # Variance 1 / fan-in for matrices, norms near 1 and small biases keep activations of order 1.
-            draw = draw / np.float32(np.sqrt(math.prod(shape[1:]))) if len(shape) > 1 else 1 + np.float32(0.1) * draw
+            draw *= 1 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1
+            draw += len(shape) == 1 and not key.endswith("bias")
             file.write(draw.astype(jnp.bfloat16).tobytes())
     return end // 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def load_weights(module: Any, path: Path, variant: str | None, dtype: DTypeLike,
     return unflatten(loaded, like)
 
 
+@functools.lru_cache(maxsize=4)
 def shapes(module: Any) -> Params:
-    """Shapes of the module's parameters, without computing anything."""
+    """Shapes of the module's parameters, without computing anything. Not to be changed: the next call gets it too."""
     # One pixel at the lowest level would leave nothing to halve with an odd size.
     side = 2 ** len(module.block_out_channels)
     x = jax.ShapeDtypeStruct((1, side, side, module.in_channels), jnp.float32)
