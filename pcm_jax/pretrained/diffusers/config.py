@@ -141,6 +141,9 @@ def _check_choice(key: str, value: Any, hint: Any, where: str) -> None:
 
 
 def _check_levels(module: Any, spec: Spec, where: str) -> None:
+    for key, kind in {**dict.fromkeys(spec.blocks, str), "block_out_channels": int}.items():
+        if not isinstance(value := getattr(module, key), tuple) or not all(isinstance(entry, kind) for entry in value):
+            raise ValueError(f"{where}: {key} = {value!r} must be a list of {kind.__name__}, one for each level")
     count = len(module.block_out_channels)
     for key, known in spec.blocks.items():
         names = getattr(module, key)

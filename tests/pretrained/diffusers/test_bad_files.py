@@ -27,6 +27,8 @@ def refused(folder, message, **options):
         ({"_class_name": "AutoencoderTiny"}, "class 'AutoencoderTiny' is not supported; supported: UNet2DModel"),
         ({"down_block_types": ["KDownBlock2D"] * 2}, "down_block_types: block 'KDownBlock2D' is not supported; "),
         ({"up_block_types": ["UpDecoderBlock2D"]}, "up_block_types names 1 blocks and block_out_channels 2 levels"),
+        ({"up_block_types": None}, "up_block_types = None must be a list of str"),
+        ({"block_out_channels": ["8", "16"]}, r"block_out_channels = \('8', '16'\) must be a list of int"),
         ({"act_fn": "elu"}, "act_fn = 'elu' is not supported; supported: silu"),
         ({"latents_mean": [0.0]}, r"latents_mean = \[0.0\] is not supported, only None is"),
         ({"sliced": True}, "AutoencoderKL has no key 'sliced' here"),

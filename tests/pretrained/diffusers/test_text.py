@@ -2,12 +2,16 @@
 
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import pcm_jax as pcm
+from pcm_jax.guidance import prompt_guided, prompts
 from pcm_jax.pretrained import diffusers
 from tests.pretrained.diffusers import folders
+from tests.reference import random_models as cases
 
 
 def test_embeddings_of_a_file(tmp_path):
@@ -57,3 +61,22 @@ def test_a_network_names_the_embedding_that_it_needs(tmp_path):
             model.model_fn(model.params, x, t, cond)
     with pytest.raises(ValueError, match="takes no class labels"):
         model.model_fn(model.params, x, t, {"text": jnp.ones((2, 5, 12)), "label": jnp.ones(2, int)})
+
+
+def test_a_batch_of_prompts_with_a_negative_one(tmp_path):
+    changes = {"block_out_channels": [8], "mid_block_type": None}
+    changes |= {"down_block_types": ["CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D"]}
+    weights = folders.checkpoint(cases.CASES["stable-diffusion"] | changes)
+    model = diffusers.load_denoiser(folders.write(tmp_path, "stable-diffusion", weights, **changes))
+    first, second = jax.random.split(jax.random.key(0))
+    noise, texts = jax.random.normal(first, (2, 4, 4, 4)), jax.random.normal(second, (3, 5, 12))
+    cond = prompts(texts[:2], texts[2:])
+    guided, solver = prompt_guided(model.model_fn, 3.0), pcm.solvers.ddim(pcm.schedules.scaled_linear_vp(), 4)
+    exact = pcm.sample_sequential(guided, model.params, noise, solver, cond=cond)
+    out = pcm.sample_picard(
+        guided, model.params, noise, solver, cond=cond, tol=0.0, linearization=pcm.linearization.identity()
+    )
+    assert out.stats.rounds.tolist() == [4, 4] and exact.stats.evaluations.tolist() == [8, 8]
+    np.testing.assert_allclose(out.sample, exact.sample, rtol=1e-4, atol=1e-4)
+    other = pcm.sample_sequential(guided, model.params, noise, solver, cond=prompts(texts[1::-1], texts[2:]))
+    assert np.abs(other.sample - exact.sample).max(axis=(1, 2, 3)).min() > 1e-2
