@@ -128,18 +128,11 @@ CASES: dict[str, dict[str, Any]] = {
         "class_embeddings_concat": True,
         "time_embedding_act_fn": "gelu",
         "timestep_post_act": "silu",
-        "conv_in_kernel": 1,
-        "conv_out_kernel": 5,
-        "act_fn": "gelu",
-        "mid_block_type": None,
-    },
+    }
+    | {"conv_in_kernel": 1, "conv_out_kernel": 5, "act_fn": "gelu", "mid_block_type": None},
     "condition-fourier": _CONDITION
-    | {
-        "time_embedding_type": "fourier",
-        "class_embed_type": "simple_projection",
-        "projection_class_embeddings_input_dim": 7,
-        "center_input_sample": True,
-    },
+    | {"time_embedding_type": "fourier", "class_embed_type": "simple_projection", "center_input_sample": True}
+    | {"projection_class_embeddings_input_dim": 7},
     "condition-labels": _CONDITION | {"num_class_embeds": 10, "freq_shift": 1, "flip_sin_to_cos": False},
     "condition-times": _CONDITION | {"class_embed_type": "timestep", "time_embedding_dim": 24, "act_fn": "mish"},
     "condition-identity": _CONDITION | {"class_embed_type": "identity"},
@@ -148,14 +141,9 @@ CASES: dict[str, dict[str, Any]] = {
     | {
         "down_block_types": ["AttnDownEncoderBlock2D", "DownEncoderBlock2D"],
         "up_block_types": ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"],
-        "scaling_factor": 0.5,
-        "shift_factor": 0.1,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-        "mid_block_add_attention": False,
-        "layers_per_block": 2,
-        "act_fn": "gelu",
-    },
+    }
+    | {"use_quant_conv": False, "use_post_quant_conv": False, "mid_block_add_attention": False}
+    | {"scaling_factor": 0.5, "shift_factor": 0.1, "layers_per_block": 2, "act_fn": "gelu"},
     "vq": _VQ,
     "vq-wide": _VQ | {"vq_embed_dim": 6, "mid_block_add_attention": False, "latent_channels": 4, "in_channels": 1},
 }

@@ -1,5 +1,6 @@
 """Text embeddings from files, and what a network says of wrong ones."""
 
+import json
 import sys
 
 import jax
@@ -80,3 +81,25 @@ def test_a_batch_of_prompts_with_a_negative_one(tmp_path):
     np.testing.assert_allclose(out.sample, exact.sample, rtol=1e-4, atol=1e-4)
     other = pcm.sample_sequential(guided, model.params, noise, solver, cond=prompts(texts[1::-1], texts[2:]))
     assert np.abs(other.sample - exact.sample).max(axis=(1, 2, 3)).min() > 1e-2
+
+
+def test_embeddings_of_prompts_are_those_of_the_encoder(tmp_path):
+    torch, transformers = (pytest.importorskip(name) for name in ("torch", "transformers"))
+    letters = ["a", "b", "c</w>", "d</w>", "<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer/vocab.json").write_text(json.dumps({letter: index for index, letter in enumerate(letters)}))
+    (tmp_path / "tokenizer/merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer/tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 6, "unk_token": "<|endoftext|>"})
+    )
+    sizes = {"vocab_size": 6, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 4, "eos_token_id": 5}
+    encoder = transformers.CLIPTextModel(transformers.CLIPTextConfig(**sizes)).eval()
+    encoder.save_pretrained(tmp_path / "text_encoder")
+    found = diffusers.text_embeddings(["ac", "", "abd"], tmp_path)
+    tokens = torch.tensor([[4, 0, 2, 5, 5, 5], [4, 5, 5, 5, 5, 5], [4, 0, 1, 3, 5, 5]])
+    with torch.no_grad():
+        expected = encoder(tokens).last_hidden_state.numpy()
+    assert found.shape == (3, 6, 8) and found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(diffusers.text_embeddings("abd", tmp_path), expected[2:], atol=1e-5)
