@@ -4,7 +4,7 @@
 
 The UNet has Stable Diffusion 1.5's configuration, 860 M parameters, and random weights, which are written to a scratch
 folder first (1.6 GiB). Writes experiments/results/sd15_memory.json and the figure `import.sd15_peak_gib`, the largest
-resident memory of the process. Linux; a quarter of an hour on 2 busy cores, most of it compilation.
+resident memory of the process. Linux; five minutes on 2 busy cores.
 """
 
 from __future__ import annotations
