@@ -1,4 +1,4 @@
-"""Models of diffusers with random weights, saved by `save_pretrained` and loaded here, against PyTorch's outputs.
+"""Models of diffusers and of Diffusion Policy with random weights, saved and loaded here, against PyTorch's outputs.
 
     make parity
 
@@ -28,8 +28,9 @@ from rich.progress import track
 
 import pcm_jax as pcm
 from experiments.figures import RESULTS, ROOT, record, write_result
-from pcm_jax.pretrained import diffusers
+from pcm_jax.pretrained import diffusers, load_unet1d
 from tests.reference import random_models as cases
+from tests.reference import random_policies as policies
 from tests.reference import random_schedulers as samplers
 
 REFERENCE = ROOT / "tests" / "reference" / "models.npz"
@@ -74,6 +75,13 @@ def _of_autoencoder(coder: diffusers.Autoencoder, x: jax.Array, z: jax.Array) ->
     return {part: np.asarray(value) for part, value in found.items()}
 
 
+def actions(folder: Path, name: str, horizon: int) -> np.ndarray:
+    """What the policy's network in `folder` predicts."""
+    model = load_unet1d(folder / policies.FILE, groups=policies.CASES[name]["n_groups"])
+    given = {key: jnp.asarray(value) for key, value in policies.inputs(name, horizon).items()}
+    return np.asarray(model.model_fn(model.params, given["x"], given["t"], given.get("cond")))
+
+
 def trajectory(folder: Path, name: str) -> np.ndarray:
     """The case's sampler on a formula in place of a network; its scheduler_config.json is in `folder`."""
     other = samplers.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
@@ -109,6 +117,10 @@ def main(config: Config) -> None:
             sys.exit(f"{REFERENCE.name} and this study disagree on the outputs of {prefix}; run {COMMAND}")
         for part, value in found.items():
             worst[prefix + part] = relative_error(value, expected[prefix + part])
+    for name in track(policies.CASES, "policies", console=console):
+        for horizon in policies.HORIZONS:
+            key = f"{name}/{horizon}/out"
+            worst[key] = relative_error(actions(config.folders / name, name, horizon), expected[key])
     with tempfile.TemporaryDirectory() as folder:
         for name in track(samplers.SCHEDULERS, "samplers", console=console):
             (Path(folder) / "scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[name]))

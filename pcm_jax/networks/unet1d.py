@@ -55,20 +55,21 @@ class ConvBlock(nn.Module):
 
 
 class ConditionalResidualBlock(nn.Module):
-    """Two convolutions with FiLM between them, scale and shift read off the conditioning, and a skip around both."""
+    """Two convolutions with FiLM between them, read off the conditioning, and a skip around both."""
 
     features: int
     kernel_size: int
     groups: int
+    scale: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, cond: Array) -> Array:
         shared = (self.features, self.kernel_size, self.groups, self.dtype)
         h = ConvBlock(*shared, name="block_0")(x)
-        affine = nn.Dense(2 * self.features, dtype=self.dtype, name="film")(mish(cond))
-        scale, shift = jnp.split(affine[:, None], 2, axis=-1)
-        h = ConvBlock(*shared, name="block_1")(scale * h + shift)
+        film = nn.Dense((1 + self.scale) * self.features, dtype=self.dtype, name="film")(mish(cond))[:, None]
+        h = film[..., : self.features] * h + film[..., self.features :] if self.scale else h + film
+        h = ConvBlock(*shared, name="block_1")(h)
         if x.shape[-1] != self.features:
             x = _Conv(self.features, (1,), dtype=self.dtype, name="skip")(x)
         return h + x
@@ -79,16 +80,19 @@ class ConditionalUNet1D(nn.Module):
 
     cond: the observation history, float `[B, ..]`, flattened; None for an unconditional network.
     channels: of each level; all but the last halve H, so H must be a multiple of 2^(len(channels) - 1).
-    embed: features of the time embedding. kernel_size, groups: of every convolution and its group norm.
+    embed: features of the time embedding. kernel_size, groups: of every convolution and its group norm; out_groups: of
+        the last one, None for as many. film_scale: whether the conditioning also scales.
     dtype: what the layers compute in; parameters are float32 and the output has x's dtype.
 
-    Reference: Diffusion Policy (arXiv 2303.04137), its `ConditionalUnet1D` with `cond_predict_scale`.
+    Reference: Diffusion Policy (arXiv 2303.04137), its `ConditionalUnet1D`; film_scale is its `cond_predict_scale`.
     """
 
     channels: tuple[int, ...] = (256, 512, 1024)
     embed: int = 256
     kernel_size: int = 5
     groups: int = 8
+    out_groups: int | None = None
+    film_scale: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -101,7 +105,11 @@ class ConditionalUNet1D(nn.Module):
                 "choose another horizon or fewer channels"
             )
         block = functools.partial(
-            ConditionalResidualBlock, kernel_size=self.kernel_size, groups=self.groups, dtype=self.dtype
+            ConditionalResidualBlock,
+            kernel_size=self.kernel_size,
+            groups=self.groups,
+            scale=self.film_scale,
+            dtype=self.dtype,
         )
         features = sinusoidal(t, self.embed, spacing="closed").astype(self.dtype)
         features = nn.Dense(4 * self.embed, dtype=self.dtype, name="time_in")(features)
@@ -124,6 +132,8 @@ class ConditionalUNet1D(nn.Module):
             for index in range(2):
                 h = block(width, name=f"up_{level}_{index}")(h, features)
             h = nn.ConvTranspose(width, (4,), strides=(2,), dtype=self.dtype, name=f"upsample_{level}")(h)
-        h = ConvBlock(self.channels[0], self.kernel_size, self.groups, self.dtype, name="block_out")(h)
+        h = ConvBlock(self.channels[0], self.kernel_size, self.out_groups or self.groups, self.dtype, name="block_out")(
+            h
+        )
         # The last layer stays in float32: its rounding goes straight into the sampler's state.
         return _Conv(x.shape[-1], (1,), name="out")(h.astype(jnp.float32)).astype(x.dtype)

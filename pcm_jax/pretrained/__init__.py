@@ -2,6 +2,8 @@
 
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
+from pcm_jax.pretrained.diffusion_policy import load_unet1d
+from pcm_jax.pretrained.lerobot import load_lerobot
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
 from pcm_jax.pretrained.policies import (
     POLICIES,
@@ -31,9 +33,11 @@ __all__ = [
     "load",
     "load_adapter",
     "load_arrays",
+    "load_lerobot",
     "load_metadata",
     "load_params",
     "load_policy",
+    "load_unet1d",
     "save_adapter",
     "save_params",
 ]

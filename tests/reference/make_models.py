@@ -20,12 +20,15 @@ import diffusers
 import numpy as np
 import torch
 from diffusers.schedulers import scheduling_ddpm
+from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import random_models as cases  # noqa: E402 - they lie beside this file
+import random_policies as policies  # noqa: E402
 import random_schedulers as samplers  # noqa: E402
+import torch_unet1d  # noqa: E402
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
@@ -37,11 +40,16 @@ def channels_last(x: torch.Tensor) -> np.ndarray:
 
 
 def build(name: str) -> Any:
+    if name in policies.CASES:
+        return with_weights(torch_unet1d.ConditionalUnet1D(policies.CASES[name]))
     config = {key: value for key, value in cases.CASES[name].items() if not key.startswith("_")}
-    model = getattr(diffusers, cases.CASES[name]["_class_name"])(**config).eval()
+    return with_weights(getattr(diffusers, cases.CASES[name]["_class_name"])(**config))
+
+
+def with_weights(model: Any) -> Any:
     state = {key: torch.from_numpy(cases.weight(key, tuple(value.shape))) for key, value in model.state_dict().items()}
     model.load_state_dict(state)
-    return model
+    return model.eval()
 
 
 def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -61,6 +69,11 @@ def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarra
     if name == "unet-learned":
         times = times.long()
     return {"out": channels_last(model(x, times, **options).sample)}
+
+
+def digest(model: Any) -> str:
+    keys = "\n".join(f"{key} {tuple(value.shape)}" for key, value in sorted(model.state_dict().items()))
+    return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
 def trajectory(name: str) -> np.ndarray:
@@ -100,13 +113,21 @@ def main() -> None:
     with torch.no_grad():
         for name in cases.CASES:
             model = build(name)
-            keys = "\n".join(f"{key} {tuple(value.shape)}" for key, value in sorted(model.state_dict().items()))
-            digests[name] = hashlib.sha256(keys.encode()).hexdigest()[:16]
+            digests[name] = digest(model)
             for size in cases.sizes(cases.CASES[name]):
                 for part, value in outputs(name, model, size).items():
                     arrays[f"{name}/{size[0]}x{size[1]}/{part}"] = value
             if folders:
                 model.save_pretrained(folders / name)
+        for name in policies.CASES:
+            model = build(name)
+            digests[name] = digest(model)
+            for horizon in policies.HORIZONS:
+                given = {key: torch.from_numpy(value) for key, value in policies.inputs(name, horizon).items()}
+                arrays[f"{name}/{horizon}/out"] = model(given["x"], given["t"], given.get("cond")).numpy()
+            if folders:
+                (folders / name).mkdir(parents=True, exist_ok=True)
+                save_file(model.state_dict(), folders / name / policies.FILE)
     arrays |= {f"trajectory/{name}": trajectory(name) for name in samplers.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}

@@ -30,10 +30,11 @@ _OLD = re.compile(rf"(attentions\.\d+)\.({'|'.join(_OLD_ATTENTION)})\.(weight|bi
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A checkpoint's key and the order of its axes in Flax; None leaves them."""
+    """A checkpoint's key and the order of its axes in Flax; None leaves them. flipped: its last axis runs backwards."""
 
     key: str
     axes: tuple[int, ...] | None
+    flipped: bool = False
 
     def shape(self, flax: tuple[int, ...]) -> tuple[int, ...]:
         """The tensor's shape, of that of the parameter."""
@@ -43,6 +44,7 @@ class Source:
 
     def array(self, tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The parameter, of the tensor; one copy at most. What dtype cannot hold becomes infinite."""
+        tensor = tensor[..., ::-1] if self.flipped else tensor
         with np.errstate(over="ignore"):
             return (tensor if self.axes is None else tensor.transpose(self.axes)).astype(dtype, order="C", copy=False)
 
@@ -57,12 +59,15 @@ def key_map(like: Params) -> dict[str, Source]:
     return sources
 
 
-def match(like: Params, stored: Mapping[str, Tensor], where: str) -> dict[str, tuple[Source, Tensor]]:
+def match(
+    like: Params, stored: Mapping[str, Tensor], where: str, sources: Mapping[str, Source] | None = None
+) -> dict[str, tuple[Source, Tensor]]:
     """Each parameter's source and tensor.
 
     Args:
         like: the network's parameters, or their shapes.
         stored: the checkpoint's tensors.
+        sources: of every parameter, by default the `key_map` of diffusers' models.
         where: the checkpoint, for errors.
 
     Raises:
@@ -72,10 +77,11 @@ def match(like: Params, stored: Mapping[str, Tensor], where: str) -> dict[str, t
     matched: dict[str, tuple[Source, Tensor]] = {}
     shapes: dict[str, Any] = flatten(like)
     left = set(current)
-    for name, source in key_map(like).items():
+    sources = key_map(like) if sources is None else sources
+    for name, source in sources.items():
         expected = source.shape(tuple(shapes[name].shape))
         if source.key not in current:
-            extra = sorted(left - {other.key for other in key_map(like).values()})
+            extra = sorted(left - {other.key for other in sources.values()})
             instead = f"; it has {current[extra[0]]!r}, which nothing expects" if extra else ""
             raise ValueError(
                 f"{where}: the tensor {source.key!r} {expected} is missing{instead}. Take the config.json that belongs "

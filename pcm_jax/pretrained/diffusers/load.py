@@ -20,14 +20,14 @@ from pcm_jax.types import Array, Params
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Denoiser:
-    """model_fn and params for the samplers. sample_shape: (height, width, channels), None if the config does not say.
+    """model_fn and params for the samplers. config: the content of config.json.
 
-    config: the content of config.json.
+    sample_shape: (height, width, channels), or (horizon, actions); None if the config does not say.
     """
 
     model_fn: LinenModel
     params: Params
-    sample_shape: tuple[int, int, int] | None
+    sample_shape: tuple[int, ...] | None
     config: dict[str, Any]
 
 

@@ -50,7 +50,11 @@ _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
 def read(path: Path, scheduler: str | None) -> tuple[Path, str, dict[str, Any]]:
     """(file, class, its configuration); arguments and errors as of `load_scheduler`."""
     file = path / "scheduler_config.json" if path.suffix != ".json" else path
-    config = read_json(file, "scheduler configuration")
+    return file, *complete(read_json(file, "scheduler configuration"), str(file), scheduler)
+
+
+def complete(config: dict[str, Any], file: str, scheduler: str | None = None) -> tuple[str, dict[str, Any]]:
+    """(class, its configuration with defaults); ValueError for what is not supported. file: for errors."""
     name = scheduler or config.get("_class_name")
     if name not in _DEFAULTS:
         raise ValueError(
@@ -74,4 +78,4 @@ def read(path: Path, scheduler: str | None) -> tuple[Path, str, dict[str, Any]]:
         raise ValueError(
             f"{file}: prediction_type = {prediction!r} is not supported; supported: {', '.join(PREDICTIONS)}"
         )
-    return file, name, config
+    return name, config

@@ -69,8 +69,13 @@ def load_scheduler(path: str | Path, scheduler: str | None = None) -> Scheduler:
         ValueError: a class, a key's value or betas that are not supported; names them and what to do.
     """
     file, name, config = read(Path(path), scheduler)
+    return build_scheduler(name, config, str(file))
+
+
+def build_scheduler(name: str, config: dict[str, Any], file: str) -> Scheduler:
+    """Of a complete configuration."""
     prediction = PREDICTIONS[config.get("prediction_type", "epsilon")]
-    return Scheduler(name, _schedule(config, name, str(file)), prediction, _clip(config), config)
+    return Scheduler(name, _schedule(config, name, file), prediction, _clip(config), config)
 
 
 def _clip(config: dict[str, Any]) -> Clip:

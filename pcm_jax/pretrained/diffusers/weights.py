@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pcm_jax.pretrained.diffusers.config import AUTOENCODERS
-from pcm_jax.pretrained.diffusers.keys import match
-from pcm_jax.pretrained.diffusers.shards import tensors
+from pcm_jax.pretrained.diffusers.keys import Source, match
+from pcm_jax.pretrained.diffusers.shards import Tensor, tensors
 from pcm_jax.trees import unflatten
 from pcm_jax.types import Params
 
@@ -25,7 +26,11 @@ def load_weights(module: Any, path: Path, variant: str | None, dtype: DTypeLike,
         like = shapes(module)
     except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
         raise ValueError(f"{where} describes no network that can be built: {error}") from error
-    matched = match(like, tensors(path, variant), str(path))
+    return read_params(like, match(like, tensors(path, variant), str(path)), dtype)
+
+
+def read_params(like: Params, matched: Mapping[str, tuple[Source, Tensor]], dtype: DTypeLike) -> Params:
+    """The tree of `like` from its tensors; ValueError where one is not finite."""
     loaded = {}
     # Largest first: the buffers of one fit into what those before it left, which saves a tenth of the peak.
     for name in sorted(matched, key=lambda name: -math.prod(matched[name][1].shape)):
