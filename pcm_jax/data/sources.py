@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "emoji32", "emoji64")
 
 
 class ImageBatch(TypedDict):
@@ -60,7 +60,8 @@ def load_source(name: str, split: str = "train", data_dir: str | Path | None = N
     Args:
         name: "digits" (made from scikit-learn, nothing is downloaded), or "mnist", "fashion_mnist", "cifar10", which
             TFDS downloads because you named it. "fashion_mnist" is made from its four IDX files where they are: in
-            data_dir/idx/fashion_mnist, or installed with Debian's package dataset-fashion-mnist.
+            data_dir/idx/fashion_mnist, or installed with Debian's package dataset-fashion-mnist. "emoji32" and
+            "emoji64" are made from the npm archives in data_dir/emoji.
         split: "train" or "test", or a TFDS slice of one such as "train[:10%]".
         data_dir: where prepared datasets lie; default `data_directory()`.
 
@@ -90,23 +91,26 @@ def _prepared(name: str, directory: Path) -> Any:
 
     options = {"data_dir": str(directory), "file_format": "array_record"}
     builder = _local(name, directory, options)
+    if builder is None and name.startswith("emoji"):
+        raise ValueError(f"{name} is not in {directory}. {_remedy(name, directory)}")
     if builder is None:
         builder = tfds.builder(name, **options)
         # Found out here, not after the downloader's minutes of retries: TFDS decodes these archives with TensorFlow.
         if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
-            raise ValueError(f"{name} is not in {directory}. {_remedy(name)}")
+            raise ValueError(f"{name} is not in {directory}. {_remedy(name, directory)}")
     try:
         builder.download_and_prepare()
     # Downloads, decoders and file systems fail with exceptions of many unrelated classes.
     except Exception as error:
         raise ValueError(
-            f"{name} is not in {directory} and could not be prepared ({type(error).__name__}: {error}). {_remedy(name)}"
+            f"{name} is not in {directory} and could not be prepared ({type(error).__name__}: {error}). "
+            f"{_remedy(name, directory)}"
         ) from error
     return builder
 
 
 def _local(name: str, directory: Path, options: dict[str, Any]) -> Any:
-    """Our own builder, where it has what it needs: for digits always, for fashion_mnist if its files are here."""
+    """Our own builder, where it has what it needs: for digits always, for others if their files are here."""
     if name == "digits":
         from pcm_jax.data.digits import DigitsBuilder
 
@@ -117,10 +121,21 @@ def _local(name: str, directory: Path, options: dict[str, Any]) -> Any:
         folder = idx.find(name, directory)
         builder = idx.FashionMnistBuilder(folder=folder, **options)
         return builder if folder or builder.is_prepared() else None
+    if name.startswith("emoji"):
+        from pcm_jax.data import emoji
+
+        kind = emoji.Emoji32Builder if name == "emoji32" else emoji.Emoji64Builder
+        archives = emoji.find(directory)
+        made = kind(folder=archives, **options)
+        return made if archives or made.is_prepared() else None
     return None
 
 
-def _remedy(name: str) -> str:
+def _remedy(name: str, directory: Path) -> str:
+    if name.startswith("emoji"):
+        from pcm_jax.data import emoji
+
+        return emoji.remedy(directory)
     if name == "digits":
         return (
             "Remedy: install the data extra (pip install 'pcm_jax[data]') and point PCM_JAX_DATA at a writable folder"

@@ -96,7 +96,7 @@ def test_a_failing_preparation_is_named(tmp_path, monkeypatch):
 
 
 def test_unknown_names_and_splits_list_what_there_is(data_dir, train_set):
-    with pytest.raises(ValueError, match="choose one of digits, mnist, fashion_mnist, cifar10"):
+    with pytest.raises(ValueError, match="choose one of digits, mnist, fashion_mnist, cifar10, emoji32, emoji64"):
         load_source("imagenet")
     with pytest.raises(ValueError, match="digits has no split 'validation'; it has test, train"):
         load_source("digits", "validation", data_dir)
