@@ -10,6 +10,7 @@ from pcm_jax.pretrained.diffusers.load import (
     load_denoiser,
     load_pipeline,
 )
+from pcm_jax.pretrained.diffusers.save import save_model
 from pcm_jax.pretrained.diffusers.schedulers import Scheduler, load_scheduler
 from pcm_jax.pretrained.diffusers.text import load_embeddings, text_embeddings
 
@@ -25,6 +26,7 @@ __all__ = [
     "load_embeddings",
     "load_pipeline",
     "load_scheduler",
+    "save_model",
     "snapshot",
     "text_embeddings",
 ]

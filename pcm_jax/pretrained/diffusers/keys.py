@@ -48,6 +48,11 @@ class Source:
         with np.errstate(over="ignore"):
             return (tensor if self.axes is None else tensor.transpose(self.axes)).astype(dtype, order="C", copy=False)
 
+    def tensor(self, array: np.ndarray) -> np.ndarray:
+        """The checkpoint's tensor, of the parameter: the inverse of `array`."""
+        tensor = array if self.axes is None else array.transpose(np.argsort(self.axes))
+        return np.ascontiguousarray(tensor[..., ::-1] if self.flipped else tensor)
+
 
 def key_map(like: Params) -> dict[str, Source]:
     """{"a.0/b/kernel": Source("a.0.b.weight", axes)} of a tree of parameters or of their shapes."""

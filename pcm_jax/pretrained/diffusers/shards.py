@@ -21,6 +21,8 @@ _DTYPES = {
 }
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _STEMS = ("diffusion_pytorch_model", "model")
+FILE = "diffusion_pytorch_model.safetensors"
+"""What diffusers calls the weights of one model."""
 
 
 @dataclasses.dataclass(frozen=True)

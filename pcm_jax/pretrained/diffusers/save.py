@@ -1,0 +1,53 @@
+"""Models of this package in the folders that diffusers reads, and this package too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save
+
+from pcm_jax.networks.diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from pcm_jax.pretrained.diffusers.config import SPECS
+from pcm_jax.pretrained.diffusers.keys import key_map
+from pcm_jax.pretrained.diffusers.shards import FILE
+from pcm_jax.trees import flatten
+from pcm_jax.types import Params
+
+Module = UNet2DModel | UNet2DConditionModel | AutoencoderKL | VQModel
+
+
+def save_model(folder: str | Path, module: Module, params: Params, **extra: Any) -> Path:
+    """Write config.json and the weights as `save_pretrained` of diffusers does.
+
+    Args:
+        folder: made if need be; a file is replaced in one step.
+        module: its fields become the configuration.
+        params: its parameters, as `load_denoiser` returns them.
+        extra: further keys of the configuration, such as sample_size.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        ValueError: parameters that are not finite: nothing would load them again.
+    """
+    folder = Path(folder)
+    kind = type(module).__name__
+    fields = {name: getattr(module, name) for name in module.__dataclass_fields__}
+    config = {name: value for name, value in fields.items() if name not in ("parent", "name", "dtype")}
+    arrays = {name: np.asarray(jax.device_get(leaf)) for name, leaf in flatten(params).items()}
+    tensors = {}
+    for name, source in key_map(params).items():
+        if not np.all(np.isfinite(arrays[name].astype(np.float32))):
+            raise ValueError(f"parameter {name!r} holds NaN or inf; it is not written to {folder}")
+        tensors[source.key] = source.tensor(arrays[name])
+    folder.mkdir(parents=True, exist_ok=True)
+    assert kind in SPECS
+    (folder / "config.json").write_text(json.dumps({"_class_name": kind} | config | extra, indent=2) + "\n")
+    scratch = folder / "unfinished.tmp"
+    scratch.write_bytes(save(tensors, metadata={"format": "pt"}))
+    return scratch.replace(folder / FILE)
