@@ -35,6 +35,7 @@ Command = (
 def main(config: Collect | TrainPolicy | TrainPCM | Evaluate | Latency) -> None:
     """Run one of them."""
     console = Console()
+    console.width = max(console.width, 120)
     if isinstance(config, Collect):
         run_collect(config, console)
     elif isinstance(config, TrainPolicy):

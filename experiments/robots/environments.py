@@ -158,7 +158,15 @@ class MetaWorld:
             return np.clip(np.asarray(self._policy.get_action(self._raw), np.float32), -1.0, 1.0)
 
     def picture(self) -> np.ndarray:
-        return np.asarray(self._env.render(), np.uint8)[::-1]
+        try:
+            return np.asarray(self._env.render(), np.uint8)[::-1]
+        # Drivers that are missing fail with exceptions of many unrelated classes.
+        except Exception as error:
+            raise ValueError(
+                f"Meta-World draws with OpenGL, which failed here ({type(error).__name__}: {error}). Without a "
+                "display: apt-get install libosmesa6, then MUJOCO_GL=osmesa python -m experiments.robots ..; "
+                "MUJOCO_GL=egl with the driver of a GPU"
+            ) from error
 
     def _observe(self, raw: np.ndarray) -> np.ndarray:
         if self._env.curr_path_length == 0:

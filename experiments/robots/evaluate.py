@@ -1,7 +1,8 @@
 """Episodes in the simulators: the same episodes and the same noise for every sampler.
 
     python -m experiments.robots eval --task pusht
-    python -m experiments.robots eval --task push --methods DDPM-100 PCM --episodes 5 --video
+    python -m experiments.robots eval --task push --methods DDPM-100 PCM --episodes 5
+    python -m experiments.robots eval --task pusht --methods PCM --episodes 5 --video
 
 Episodes of one method run in step with each other, as a batch; each draws from its own key, so that its actions do not
 depend on its neighbours. A finished batch is kept in experiments/out, and an evaluation that was stopped goes on with

@@ -81,3 +81,14 @@ def test_unknown_tasks_and_simulators_that_are_not_installed(monkeypatch):
         ValueError, match=r"not installed \(No module named 'gym_pusht'\): pip install 'pcm-jax\[robots\]'"
     ):
         make("pusht")
+
+
+def test_pictures_without_a_driver_name_the_remedy(reach, monkeypatch):
+    def fail():
+        raise OSError("no OpenGL")
+
+    monkeypatch.setattr(reach._env, "render", fail)
+    with pytest.raises(
+        ValueError, match=r"failed here \(OSError: no OpenGL\).*apt-get install libosmesa6, then MUJOCO_GL"
+    ):
+        reach.picture()
