@@ -138,7 +138,7 @@ class MetaWorld:
         options = {"render_mode": "rgb_array", "camera_name": "corner2"} if pictures else {}
         self._env: Any = kind(**options)
         self._code = np.eye(len(METAWORLD), dtype=np.float32)[METAWORLD.index(task)]
-        self._expert = ENV_POLICY_MAP[name]
+        self._expert: Any = ENV_POLICY_MAP[name]
         self._raw = np.zeros(39)
 
     def reset(self, number: int) -> np.ndarray:
