@@ -95,10 +95,9 @@ def test_commands_in_readme_exist():
     assert "make demo" in readme and "make test" in readme
     assert stale_commands(readme, makefile) == []
     assert stale_commands("run `make coffee`, not make tea", makefile) == ["coffee"]
+    called = {module.replace(".", "/") for module in re.findall(r"python3? -m (experiments\.\w+)", readme)}
     missing = [
-        module
-        for module in re.findall(r"python3? -m (experiments\.\w+)", readme)
-        if not (ROOT / f"{module.replace('.', '/')}.py").exists()
+        path for path in called if not ((ROOT / f"{path}.py").exists() or (ROOT / path / "__main__.py").exists())
     ]
     assert missing == []
 
