@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pcm_jax as pcm
+from pcm_jax.training.denoising import target
 from pcm_jax.types import Array
 
 VP = pcm.schedules.linear_vp()
@@ -93,3 +94,22 @@ SOLVERS = {
 
 def key_for(solver, seed: int = 5):
     return jax.random.key(seed) if solver.stochastic else None
+
+
+_PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
+_PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data"}
+_SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
+_SCHEDULE |= {name: FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {"heun-edm": EDM}
+
+
+def knowing(name: str):
+    """A model for SOLVERS[name] whose data prediction is its cond, whatever that solver's network predicts."""
+    schedule, prediction = _SCHEDULE.get(name, VP), _PREDICTION.get(name, "epsilon")
+
+    def model(params, x, t, cond):
+        alpha, sigma = (jnp.asarray(value)[:, None] for value in schedule.marginals(t))
+        if prediction == "edm":  # the network sees c_in x
+            x = x * jnp.sqrt(sigma**2 + schedule.sigma_data**2)
+        return target(prediction, schedule, cond, (x - alpha * cond) / sigma, alpha, sigma)
+
+    return model

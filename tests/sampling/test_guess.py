@@ -7,28 +7,16 @@ import pytest
 
 import pcm_jax as pcm
 from pcm_jax.sampling.network import draw_step_noise
-from pcm_jax.training.denoising import target
 from tests import problems
 
 DATA = jnp.array([[0.5, -0.3, 0.9, 0.0], [-0.8, 0.2, 0.1, 0.6]])
 NOISE = jax.random.normal(jax.random.key(0), DATA.shape)
 
-PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
-PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data"}
-SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
-SCHEDULE |= {name: problems.FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {"heun-edm": problems.EDM}
-
 
 @pytest.mark.parametrize("name", problems.SOLVERS)
 def test_the_guess_is_what_the_solver_does_when_the_data_is_held(name):
     solver = problems.SOLVERS[name]()
-    schedule, prediction = SCHEDULE.get(name, problems.VP), PREDICTION.get(name, "epsilon")
-
-    def model(params, x, t, cond):
-        alpha, sigma = (jnp.asarray(value)[:, None] for value in schedule.marginals(t))
-        if prediction == "edm":  # the network sees c_in x
-            x = x * jnp.sqrt(sigma**2 + schedule.sigma_data**2)
-        return target(prediction, schedule, cond, (x - alpha * cond) / sigma, alpha, sigma)
+    model = problems.knowing(name)
 
     z = draw_step_noise(jax.random.key(1), len(solver), NOISE.shape, jnp.float32) if solver.stochastic else None
     # In the solver's own range: EDM begins at sigma = 80.

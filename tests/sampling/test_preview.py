@@ -7,27 +7,16 @@ import pytest
 
 import pcm_jax as pcm
 from pcm_jax.training import Base, measure_preview, solve_batch
-from pcm_jax.training.denoising import target
 from tests import problems
 
 DATA = jnp.array([[0.5, -0.3, 0.9, 0.0], [-0.8, 0.2, 0.1, 0.6]])
-PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
-PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data"}
-SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
-SCHEDULE |= {name: problems.FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {"heun-edm": problems.EDM}
 
 
 @pytest.mark.parametrize("name", problems.SOLVERS)
 def test_it_is_what_the_network_says_of_the_data(name):
     """In every row, whatever the network predicts and however the table holds it."""
     solver = problems.SOLVERS[name]()
-    schedule, prediction = SCHEDULE.get(name, problems.VP), PREDICTION.get(name, "epsilon")
-
-    def model(params, x, t, cond):
-        alpha, sigma = (jnp.asarray(value)[:, None] for value in schedule.marginals(t))
-        if prediction == "edm":  # the network sees c_in x
-            x = x * jnp.sqrt(sigma**2 + schedule.sigma_data**2)
-        return target(prediction, schedule, cond, (x - alpha * cond) / sigma, alpha, sigma)
+    model = problems.knowing(name)
 
     noise = jax.random.normal(jax.random.key(0), DATA.shape) * (80.0 if name == "heun-edm" else 1.0)
     key = problems.key_for(solver)
