@@ -2,6 +2,7 @@
 
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
+from pcm_jax.pretrained.diffusers import FOLDERS
 from pcm_jax.pretrained.diffusion_policy import load_unet1d
 from pcm_jax.pretrained.lerobot import load_lerobot
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
@@ -17,6 +18,7 @@ from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, load_p
 
 __all__ = [
     "ADAPTERS",
+    "FOLDERS",
     "POLICIES",
     "WEIGHTS",
     "ModelConfig",

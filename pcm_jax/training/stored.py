@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,14 @@ def collect(
         directory: of the set.
         num_trajectories: how many noises.
         seed: of all of them.
-        draw_cond: their conditioning, an array with leading axis B or None.
+        draw_cond: their conditioning: an array with leading axis B, a mapping of such arrays, or None.
         rounds: K, the states X^0 .. X^(K-1) of the base model are kept; 1 keeps the exact solutions alone.
         shard_size: trajectories solved and written at once.
         linearization: of those rounds, by default the identity, plain Picard.
         progress: show a bar.
 
     Raises:
-        ValueError: a count below 1, a conditioning that is no array, or a folder with another set.
+        ValueError: a count below 1, a conditioning of anything else, or a folder with another set.
     """
     # Here and below: training without stored sets needs none of the data libraries.
     from pcm_jax.data.records import finished_shards, write_records
@@ -72,7 +72,7 @@ def collect(
         batch = solve_batch(model_fn, base, shape, lengths[shard], draw_cond, jax.random.fold_in(key, shard))
         if rounds > 1:
             batch["x"] = _iterates(model_fn, slope, rounds - 1, base, batch)
-        return {name: np.asarray(value) for name, value in batch.items() if value is not None}
+        return {name: np.asarray(value) for name, value in _flat(batch).items()}
 
     def examples(shard: int) -> Iterator[dict[str, np.ndarray]]:
         arrays = solve(shard)
@@ -142,14 +142,14 @@ class StoredTrajectories:
         if not 1 <= batch_size <= len(records):
             raise ValueError(f"batch_size must lie in 1..{len(records)}, the trajectories there are, got {batch_size}")
         if model_fn is not None:
-            provenance.check_model(directory, model_fn, base, records.rows([0]))
+            provenance.check_model(directory, model_fn, base, _nested(records.rows([0])))
         self.records, self._picard, self._seed, self._step = records, source == "picard", seed, 0
         self._batches = records.batches(batch_size, seed)
 
     def __next__(self) -> dict[str, Any]:
         index = self._batches[self._step]
         k = int(np.random.default_rng((self._seed, self._step)).choice(len(self._weights), p=self._weights))
-        rows = self.records.rows(index)
+        rows = _nested(self.records.rows(index))
         batch: dict[str, Any] = {name: rows.get(name) for name in ("exact", "cond", "step_noise")}
         if self._picard:
             exact = rows["exact"]
@@ -172,11 +172,30 @@ def _described(
 ) -> dict[str, Array]:
     """One example of the set, traced for its shapes alone."""
     batch = solve_batch(model_fn, base, shape, 1, draw_cond, key)
-    if batch["cond"] is not None and not hasattr(batch["cond"], "dtype"):
-        raise ValueError(f"draw_cond must give an array or None to be stored, got {type(batch['cond']).__name__}")
+    leaves = batch["cond"].values() if isinstance(batch["cond"], Mapping) else [batch["cond"]]
+    if not all(leaf is None or hasattr(leaf, "dtype") for leaf in leaves):
+        raise ValueError(
+            "draw_cond must give an array, a mapping of arrays or None to be stored, got "
+            f"{type(batch['cond']).__name__} of {', '.join(type(leaf).__name__ for leaf in leaves)}"
+        )
     if rounds > 1:
         batch["x"] = jnp.repeat(batch["exact"][:, None], rounds - 1, axis=1)
-    return {name: value for name, value in batch.items() if value is not None}
+    return _flat(batch)
+
+
+def _flat(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A condition of several arrays as entries "cond.NAME", and nothing that is None."""
+    cond = batch["cond"]
+    parts = {f"cond.{name}": leaf for name, leaf in cond.items()} if isinstance(cond, Mapping) else {"cond": cond}
+    whole = {name: value for name, value in batch.items() if name != "cond"} | parts
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _nested(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_flat` took apart."""
+    parts = {name.removeprefix("cond."): value for name, value in rows.items() if name.startswith("cond.")}
+    whole = {name: value for name, value in rows.items() if not name.startswith("cond.")}
+    return whole | ({"cond": parts} if parts else {})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -153,8 +153,8 @@ def test_bad_sets(tmp_path, folder):
             gather(tmp_path, **options)
     with pytest.raises(ValueError, match="holds another set: its seed is 4, not 5"):
         gather(folder, seed=5, rounds=3)
-    with pytest.raises(ValueError, match="must give an array or None"):
-        gather(tmp_path / "tree", draw_cond=lambda key, size: {"label": jnp.zeros(size, jnp.int32)})
+    with pytest.raises(ValueError, match="must give an array, a mapping"):
+        gather(tmp_path / "tree", draw_cond=lambda key, size: {"label": [jnp.zeros(size, jnp.int32)]})
 
 
 def test_a_gradient_does_not_depend_on_where_the_batch_came_from(folder):
@@ -262,3 +262,19 @@ def test_the_seed_of_the_heldout_noises_would_draw_them_into_the_set(folder):
     heldout = solve_batch(MODEL, BASE, SHAPE, 4, Labels(3), heldout_key)["exact"][:, 0]
     inside = {row[0].tobytes() for row in stored(folder, batch_size=10).records.rows(range(10))["exact"]}
     assert {np.asarray(row).tobytes() for row in heldout} <= inside
+
+
+def test_a_condition_of_several_arrays_is_stored_too(tmp_path):
+    """Prompts and negative prompts, for guidance inside the loop."""
+    guided = pcm.guidance.prompt_guided(MODEL, 2.0)
+
+    def draw(key, size):
+        return pcm.guidance.prompts(jax.random.randint(key, (size,), 0, 3), jnp.full(1, 3, jnp.int32))
+
+    collect(guided, PARAMS, DDIM, SHAPE, tmp_path, num_trajectories=4, seed=4, draw_cond=draw, progress=False)
+    batch = next(stored(tmp_path, model_fn=guided))
+    assert set(batch["cond"]) == {"prompt", "negative"} and batch["cond"]["negative"].tolist() == [3] * 4
+    made = solve_batch(guided, BASE, SHAPE, 4, draw, jax.random.fold_in(jax.random.key(4), 0))
+    assert sorted(batch["cond"]["prompt"].tolist()) == sorted(made["cond"]["prompt"].tolist())
+    with pytest.raises(ValueError, match="another model function"):
+        stored(tmp_path, model_fn=pcm.guidance.prompt_guided(MODEL, 9.0))

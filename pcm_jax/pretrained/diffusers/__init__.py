@@ -3,6 +3,7 @@
 from pcm_jax.pretrained.diffusers.hub import snapshot
 from pcm_jax.pretrained.diffusers.keys import Source, key_map
 from pcm_jax.pretrained.diffusers.load import (
+    FOLDERS,
     Autoencoder,
     Denoiser,
     Pipeline,
@@ -15,6 +16,7 @@ from pcm_jax.pretrained.diffusers.schedulers import Scheduler, load_scheduler
 from pcm_jax.pretrained.diffusers.text import load_embeddings, text_embeddings
 
 __all__ = [
+    "FOLDERS",
     "Autoencoder",
     "Denoiser",
     "Pipeline",

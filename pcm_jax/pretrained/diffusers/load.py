@@ -17,6 +17,9 @@ from pcm_jax.pretrained.diffusers.schedulers import Scheduler, load_scheduler
 from pcm_jax.pretrained.diffusers.weights import load_weights
 from pcm_jax.types import Array, Params
 
+FOLDERS = Path(__file__).parents[1] / "folders"
+"""Pipelines that come with the package, in diffusers' own layout."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Denoiser:
