@@ -6,7 +6,7 @@ Every method shows its last state; those with the default slope are run once mor
 prediction of the row that is nearest to the exact sample. An adapter brings its rows, those of the base model are
 measured first, on other noises.
 
-Distances between EfficientNet-Lite0 features of the samples and of the dataset's test images; it is not FID, and with
+Distances between EfficientNet-Lite0 features of the samples and of the dataset's real ones; it is not FID, and with
 few samples its bias is large, the same for every method. Features are summed up as they come and no image is kept. Each
 method's sums are written to experiments/out after every batch, so that a study that was stopped goes on where it was. A
 batch of 64 with 50 steps takes 40 s for each method on 2 CPU cores; on a GPU take more samples:
@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments import plots, study
+from experiments.fd_sums import Sums
 from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.pcm_study import METHODS
 from pcm_jax.data import ImageSource, load_source
@@ -37,7 +38,8 @@ from pcm_jax.pretrained import Pretrained, PretrainedAdapter, load
 from pcm_jax.training import Base, Labels, measure_preview, solve_batch
 from pcm_jax.trees import fingerprint
 
-DATASETS = {"digits": "digits", "fashion": "fashion_mnist"}
+DATASETS = {"digits": ("digits", "test"), "fashion": ("fashion_mnist", "test"), "emoji32": ("emoji32", "train")}
+"""The real images; there are too few emoji for a second set."""
 FIRST_SEED = 50_000
 PARITY = 1.02
 """Times the sequential sampler's FD: as good."""
@@ -62,7 +64,7 @@ class Config:
 def run(config: Config, console: Console, features: Features | None = None) -> dict[str, Any]:
     """FD of the sequential samples, and of every method's after 1 .. `rounds` rounds."""
     model = load(config.model)
-    source = load_source(DATASETS[config.model], "test")
+    source = load_source(*DATASETS[config.model])
     features = load_features() if features is None else features
     bar = Progress(
         TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
@@ -70,13 +72,13 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
     starts = range(0, config.samples, config.batch)
     found: dict[str, list[Moments]] = {}
     with bar:
-        task = bar.add_task("test images", total=1 + (1 + len(METHODS) + len(PREVIEWS)) * len(starts))
+        task = bar.add_task("real images", total=1 + (1 + len(METHODS) + len(PREVIEWS)) * len(starts))
         data = Moments.empty(features(source.images[:1]).shape[1])
         for start in range(0, len(source), 500):
             data = data.with_batch(features(source.images[start : start + 500]))
         bar.advance(task)
         for method in ("sequential", *METHODS, *PREVIEWS):
-            sums = _Sums(config, model, method)
+            sums = Sums(config.out, method, _about(config, model, method))
             rows = _rows(config, model, method) if method in PREVIEWS and len(sums.done) < len(starts) else None
             for start in starts:
                 bar.update(task, description=f"{method}, sample {start}")
@@ -137,44 +139,13 @@ def _images(
     return [source.pixels(images) for images in np.asarray(out.iterates)[:rounds]]
 
 
-class _Sums:
-    """A method's moments after each round, in a file."""
-
-    def __init__(self, config: Config, model: Pretrained, method: str) -> None:
-        adapter = _adapter(config, model, method)
-        about: tuple[Any, ...] = (
-            method,
-            config.solver,
-            config.samples,
-            config.batch,
-            _rounds(config, method),
-            fingerprint(model.params),
-        )
-        about += (fingerprint((adapter.lora, adapter.tables)),) if adapter else ()
-        about += (sorted(adapter.previews.items()),) if adapter and method in PREVIEWS else ()
-        self._path = config.out / f"{config.model}-{fingerprint({'about': np.array(repr(about))})}.npz"
-        self.done: list[int] = []
-        self.moments: list[Moments] = []
-        if self._path.exists():
-            with np.load(self._path) as kept:
-                self.done = kept["done"].tolist()
-                self.moments = [
-                    Moments(int(count), mean, scatter)
-                    for count, mean, scatter in zip(kept["count"], kept["mean"], kept["scatter"], strict=True)
-                ]
-
-    def add(self, start: int, images: list[np.ndarray], features: Features) -> None:
-        """One batch more, and the file."""
-        fresh = [Moments.of(features(each)) for each in images]
-        self.moments = [a.merged(b) for a, b in zip(self.moments, fresh, strict=True)] if self.moments else fresh
-        self.done.append(start)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._path.with_suffix(".tmp.npz")
-        arrays: dict[str, Any] = {
-            name: np.stack([getattr(m, name) for m in self.moments]) for name in ("count", "mean", "scatter")
-        }
-        np.savez(scratch, **arrays, done=np.array(self.done))
-        scratch.replace(self._path)
+def _about(config: Config, model: Pretrained, method: str) -> Any:
+    """What a method's samples depend on."""
+    adapter = _adapter(config, model, method)
+    about: tuple[Any, ...] = (config.model, config.solver, config.samples, config.batch, _rounds(config, method))
+    about += (fingerprint(model.params),)
+    about += (fingerprint((adapter.lora, adapter.tables)),) if adapter else ()
+    return about + ((sorted(adapter.previews.items()),) if adapter and method in PREVIEWS else ())
 
 
 def _parity(fd: Mapping[str, list[float]]) -> dict[str, int | None]:
@@ -207,7 +178,7 @@ def main(config: Config) -> None:
     console = Console()
     console.width = max(console.width, 110)
     outcome = run(config, console)
-    table = Table(title=f"FD on EfficientNet-Lite0 features, {config.samples} samples, {outcome['images']} test images")
+    table = Table(title=f"FD on EfficientNet-Lite0 features, {config.samples} samples, {outcome['images']} real images")
     for title in ("method", *map(str, range(1, config.rounds + 1)), "parity"):
         table.add_column(title, justify="left" if title == "method" else "right")
     table.add_row("sequential", *[""] * (config.rounds - 1), f"{outcome['fd']['sequential'][0]:.2f}", "")

@@ -17,12 +17,18 @@ SEQUENTIAL, PLAIN, ACCELERATED = "#555555", "#d1704a", "#2f6fb0"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture `[rows * H, columns * W]` in 0..1 of grey images `[N, H, W, 1]` in -1..1, one white pixel apart."""
-    images = np.clip((np.asarray(images, np.float64)[..., 0] + 1) / 2, 0, 1)
-    padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=1.0)
-    count, height, width = padded.shape
-    grid = padded.reshape(count // columns, columns, height, width).transpose(0, 2, 1, 3)
-    return grid.reshape(count // columns * height, columns * width)
+    """One picture `[rows * H, columns * W]` (`[.., 3]` in colour) in 0..1, images a white pixel apart.
+
+    images: `[N, H, W, 1 or 3]`, in -1..1 or uint8.
+    """
+    images = np.asarray(images)
+    scaled = images / 255 if images.dtype == np.uint8 else (images.astype(np.float64) + 1) / 2
+    padding = ((0, -len(images) % columns), (0, 1), (0, 1), (0, 0))
+    padded = np.pad(np.clip(scaled, 0, 1), padding, constant_values=1.0)
+    count, height, width, channels = padded.shape
+    grid = padded.reshape(count // columns, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    whole = grid.reshape(count // columns * height, columns * width, channels)
+    return whole[..., 0] if channels == 1 else whole
 
 
 def image_grids(panels: Mapping[str, np.ndarray], path: Path, *, columns: int = 8, title: str = "") -> None:
@@ -111,11 +117,14 @@ def rounds_grid(early: Mapping[str, Sequence[np.ndarray]], exact: np.ndarray, pa
     plt.close(figure)
 
 
+TUNED = "#3a8f5a"
 METHOD_STYLES = {
     "Picard": {"color": PLAIN, "linestyle": "--"},
     "Picard + secant": {"color": ACCELERATED, "linestyle": "--"},
     "PCM": {"color": PLAIN},
     "PCM + secant": {"color": ACCELERATED},
+    "PCM-LoRA": {"color": TUNED},
+    "PCM-LoRA + secant": {"color": TUNED, "linestyle": "-."},
     "PCM, preview": {"color": PLAIN, "linestyle": ":"},
     "PCM + secant, preview": {"color": ACCELERATED, "linestyle": ":"},
 }
@@ -165,6 +174,23 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("FD on EfficientNet-Lite0 features")
     axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def paper(outcome: Mapping[str, Any], path: Path) -> None:
+    """FD after every round of each method; the sequential sampler's after as many steps, and at its end as a level."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.8))
+    for method, values in outcome["fd"].items():
+        style = METHOD_STYLES.get(method, {"color": SEQUENTIAL})
+        axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
+    axis.axhline(outcome["sequential"], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential, all steps")
+    axis.set_xlabel("rounds")
+    axis.set_ylabel(outcome["metric"])
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -77,7 +77,7 @@ def fd(result: Mapping[str, Any]) -> str:
         cells = [f"{value:.0f}" for value in curve]
         rows.append([method, *([*empty, *cells] if method == "sequential" else [*cells, *empty])])
     config = result["config"]
-    about = f"{config['solver']}, {config['samples']} samples, {result['images']} test images, {result['device']}."
+    about = f"{config['solver']}, {config['samples']} samples, {result['images']} real images, {result['device']}."
     titles = ["method", *(f"round {k}" for k in range(1, count + 1))]
     return f"{_table(titles, rows, numeric=range(1, count + 1))}\n\n{about}\n"
 

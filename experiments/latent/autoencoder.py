@@ -66,9 +66,10 @@ def loss(
     """Reconstruction of crops and the prior."""
     crop_key, noise_key = jax.random.split(key)
     x = _crops(jnp.asarray(batch["x"]), config.crop, crop_key)
-    mean, log_variance = module.apply({"params": params}, x, method="moments")
+    apply: Any = module.apply
+    mean, log_variance = apply({"params": params}, x, method="moments")
     z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(noise_key, mean.shape)
-    error = jnp.mean(jnp.abs(module.apply({"params": params}, z, method="decode") - x))
+    error = jnp.mean(jnp.abs(apply({"params": params}, z, method="decode") - x))
     prior = 0.5 * jnp.mean(mean**2 + jnp.exp(log_variance) - 1.0 - log_variance)
     return error + config.kl * prior, {"error": error, "prior": prior}
 
@@ -101,8 +102,8 @@ def run_autoencoder(config: TrainAutoencoder, console: Console) -> dict[str, Any
         train_key,
         resume=config.resume,
     )
-    shown = jnp.asarray(train_set.scaled(slice(500)))
-    spread = float(jnp.std(module.apply({"params": state.ema}, shown, method="encode")))
+    encoded: Any = module.apply({"params": state.ema}, jnp.asarray(train_set.scaled(slice(500))), method="encode")
+    spread = float(jnp.std(encoded))
     module = dataclasses.replace(module, scaling_factor=1.0 / spread, parent=None)
     save_model(config.folder / "vae", module, state.ema, sample_size=train_set.images.shape[1])
     outcome = measure(config.folder, test_set) | {"seconds": read_metrics(config.out / "metrics.jsonl")[-1]["seconds"]}

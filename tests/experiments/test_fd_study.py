@@ -48,7 +48,7 @@ def test_sums_are_those_of_all_samples_at_once(config):
     images = [
         fd_study._images(config, model, source, "sequential", None, start, size)[0] for start, size in ((0, 8), (8, 8))
     ]
-    kept = fd_study._Sums(config, model, "sequential").moments[0]
+    kept = fd_study.Sums(config.out, "sequential", fd_study._about(config, model, "sequential")).moments[0]
     assert kept.count == 16
     whole = Moments.of(few(np.concatenate(images)))
     np.testing.assert_allclose(kept.covariance, whole.covariance, rtol=1e-9, atol=1e-12)

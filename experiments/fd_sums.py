@@ -1,0 +1,44 @@
+"""Moments of a method's features after each round, kept in a file after every batch of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcm_jax.metrics import Features, Moments
+from pcm_jax.trees import fingerprint
+
+
+class Sums:
+    """The sums so far.
+
+    about: all that the samples depend on; another one is another file. done: where the batches start that are in it.
+    """
+
+    def __init__(self, folder: Path, name: str, about: Any) -> None:
+        self._path = folder / f"{name}-{fingerprint({'about': np.array(repr((name, about)))})}.npz".replace(" ", "_")
+        self.done: list[int] = []
+        self.moments: list[Moments] = []
+        if self._path.exists():
+            with np.load(self._path) as kept:
+                self.done = kept["done"].tolist()
+                self.moments = [
+                    Moments(int(count), mean, scatter)
+                    for count, mean, scatter in zip(kept["count"], kept["mean"], kept["scatter"], strict=True)
+                ]
+
+    def add(self, start: int, images: Sequence[np.ndarray], features: Features) -> None:
+        """One batch more, its images after every round, and the file."""
+        fresh = [Moments.of(features(each)) for each in images]
+        self.moments = [a.merged(b) for a, b in zip(self.moments, fresh, strict=True)] if self.moments else fresh
+        self.done.append(start)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._path.with_suffix(".tmp.npz")
+        arrays: dict[str, Any] = {
+            name: np.stack([getattr(m, name) for m in self.moments]) for name in ("count", "mean", "scatter")
+        }
+        np.savez(scratch, **arrays, done=np.array(self.done))
+        scratch.replace(self._path)
