@@ -54,8 +54,8 @@ class TrainDenoiser:
 
     data: str = "emoji32"
     channels: tuple[int, ...] = (48, 96)
-    steps: int = 6_000
-    batch_size: int = 48
+    steps: int = 4_000
+    batch_size: int = 32
     learning_rate: float = 1e-3
     label_dropout: float = 0.1
     ema_decay: float = 0.999

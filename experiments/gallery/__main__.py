@@ -1,0 +1,32 @@
+"""A page with samples after each round, convergence plots and tables: experiments/results/gallery.html.
+
+    python -m experiments.gallery draw --model emoji32     # once for each model that is shown
+    python -m experiments.gallery page                     # from the results that are there
+
+The page needs no other file and no network: open it in any browser.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from experiments.gallery.page import Page, run_page
+from experiments.gallery.sprites import Draw, run_draw
+
+Command = Annotated[Draw, tyro.conf.subcommand("draw")] | Annotated[Page, tyro.conf.subcommand("page")]
+
+
+def main(config: Draw | Page) -> None:
+    """Run one of them."""
+    console = Console()
+    if isinstance(config, Draw):
+        run_draw(config, console)
+    else:
+        run_page(config, console)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Command))
