@@ -81,7 +81,7 @@ def collect(
         bar.update()
 
     about = provenance.about(base, shape) | {"seed": seed, "rounds": rounds, "linearization": repr(slope)}
-    described = jax.eval_shape(lambda: _described(model_fn, base, shape, draw_cond, rounds, key))
+    described = jax.eval_shape(functools.partial(_described, model_fn, base, shape, draw_cond, rounds), key)
     features = {name: (leaf.shape[1:], np.dtype(leaf.dtype).name) for name, leaf in described.items()}
     with progress_bar(len(lengths), finished_shards(directory), "shard", progress) as bar:
         write_records(directory, features, lengths, examples, about, {"versions": provenance.versions()})
@@ -171,13 +171,14 @@ def _described(
     model_fn: ModelFn, base: Base, shape: tuple[int, ...], draw_cond: DrawCond, rounds: int, key: Array
 ) -> dict[str, Array]:
     """One example of the set, traced for its shapes alone."""
-    batch = solve_batch(model_fn, base, shape, 1, draw_cond, key)
-    leaves = batch["cond"].values() if isinstance(batch["cond"], Mapping) else [batch["cond"]]
+    cond = draw_cond(key, 1)  # its kind is refused here, before the network stumbles over it
+    leaves = cond.values() if isinstance(cond, Mapping) else [cond]
     if not all(leaf is None or hasattr(leaf, "dtype") for leaf in leaves):
         raise ValueError(
             "draw_cond must give an array, a mapping of arrays or None to be stored, got "
-            f"{type(batch['cond']).__name__} of {', '.join(type(leaf).__name__ for leaf in leaves)}"
+            f"{type(cond).__name__} of {', '.join(type(leaf).__name__ for leaf in leaves)}"
         )
+    batch = solve_batch(model_fn, base, shape, 1, draw_cond, key)
     if rounds > 1:
         batch["x"] = jnp.repeat(batch["exact"][:, None], rounds - 1, axis=1)
     return _flat(batch)
