@@ -23,7 +23,7 @@ class Robots:
 
     task: Literal["pusht", "metaworld"] = "pusht"
     episodes: int | None = None
-    rounds: tuple[int, ...] = (2, 4, 6)
+    rounds: tuple[int, ...] = (2, 3, 4, 6, 8, 16, 20, 24)
     kept: Path = Path("experiments/out/robots/eval")
     out: Path = Path("experiments/out/paper/robots")
     results: Path | None = None
@@ -40,7 +40,7 @@ def run_robots(config: Robots, console: Console) -> list[dict[str, Any]]:
     wanted = [
         name
         for name, method in METHODS.items()
-        if not method.warm and (method.kind == "sequential" or method.rounds is None or method.rounds in config.rounds)
+        if not method.warm and method.kind != "DDIM" and (method.rounds is None or method.rounds in config.rounds)
     ]
     episodes = run_evaluate(
         Evaluate(config.task, tuple(wanted), config.episodes, seed=config.seed, out=config.kept), console

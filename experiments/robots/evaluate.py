@@ -40,13 +40,15 @@ class Evaluate:
     """Run a policy in its simulator.
 
     task: one, or "metaworld" for all eight. methods: default all. episodes: default 50 for Push-T and 20 for each task
-    of Meta-World. batch: episodes that run in step. video: also write the first episode of each method as a GIF.
+    of Meta-World. batch: episodes that run in step. adapter: a PCM-LoRA in a file, such as `train-pcm --task` writes,
+    instead of the shipped one. video: also write the first episode of each method as a GIF.
     """
 
     task: str = "pusht"
     methods: tuple[str, ...] = tuple(METHODS)
     episodes: int | None = None
     batch: int = 10
+    adapter: Path | None = None
     video: bool = False
     seed: int = 0
     out: Path = OUT
@@ -55,14 +57,21 @@ class Evaluate:
     def tasks(self) -> tuple[str, ...]:
         return environments.METAWORLD if self.task == "metaworld" else (self.task,)
 
+    def slug(self, task: str, method: str) -> str:
+        """Of the names of files."""
+        name = f"{task}-{method}" if self.adapter is None else f"{task}-{self.adapter.stem}-{method}"
+        return name.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
+
 
 def policy_of(task: str) -> str:
     """The shipped policy that knows a task."""
     return "pusht" if task == "pusht" else "metaworld"
 
 
-def adapter_of(policy: Policy) -> PretrainedAdapter | None:
-    """Its PCM-LoRA, if one is shipped."""
+def adapter_of(policy: Policy, file: Path | None = None) -> PretrainedAdapter | None:
+    """The PCM-LoRA in `file`, or else the one that is shipped, if there is one."""
+    if file is not None:
+        return load_adapter(file.stem, policy, file.parent)
     name = f"{policy.name}-ddpm100"
     return load_adapter(name, policy) if name in available_adapters() else None
 
@@ -83,7 +92,7 @@ def run_evaluate(config: Evaluate, console: Console) -> list[dict[str, Any]]:
         for task, name in plan:
             bar.update(line, description=f"{task}: {name}")
             policy = load_policy(policy_of(task))
-            sampler = METHODS[name].apply(policy, adapter_of(policy))
+            sampler = METHODS[name].apply(policy, adapter_of(policy, config.adapter))
             for start in range(0, episodes_of(config, task), config.batch):
                 numbers = range(start, min(start + config.batch, episodes_of(config, task)))
                 found += _batch(config, task, METHODS[name], sampler, numbers, worlds)
@@ -109,7 +118,7 @@ def _batch(
     options = None if policy.options is None else str(sorted(policy.options.items()))
     about = {"task": task, "method": method.name, "numbers": [*numbers], "seed": config.seed, "weights": weights}
     about["options"] = options
-    path = config.out / f"{task}-{method.name}-{numbers.start}.json".replace(" ", "_").replace(",", "")
+    path = config.out / f"{config.slug(task, method.name)}-{numbers.start}.json"
     if path.exists():
         kept = json.loads(path.read_text())
         if kept["about"] == about:
@@ -176,7 +185,7 @@ class _Log:
 
     def __init__(self, policy: Policy, method: Method) -> None:
         self._chunk, self._range = policy.action_horizon, np.asarray(policy.action.range)
-        self._oracle = policy.sequential() if method.exact and method.kind != "sequential" else None
+        self._oracle = policy.sequential() if method.exact and method.parallel else None
         self._lines: list[dict[str, np.ndarray]] = []
         self._start = 0.0
 

@@ -138,6 +138,23 @@ def _decisions(chosen: Policy, config: Latency, advance: Any, absolute: bool) ->
     return out
 
 
+FREE = 1.25
+"""Times one row's: as good as free."""
+
+
+def summary(found: dict[str, Any]) -> dict[str, float]:
+    """free_rows: most rows of one call that are nearly free. round: of the full window for one robot, over a step.
+
+    crossover: rounds that take as long as all steps.
+    """
+    free = max(entry["rows"] for entry in found["rows"] if entry["over_one_row"] <= FREE)
+    alone = [d for d in found["decisions"] if (d["method"], d["window"], d["batch"]) == ("Picard", None, 1)]
+    # From the longest run, in which what happens once weighs least.
+    longest = max(alone, key=lambda entry: entry["rounds"])
+    share = longest["over_sequential"] / longest["rounds"]
+    return {"free_rows": free, "round": 100 * share, "crossover": 1 / share}
+
+
 def _show(found: dict[str, Any], console: Console) -> None:
     for name, outcome in found.items():
         table = Table(title=f"{name}: time of a decision / sequential DDPM-{100}")

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from experiments.study import SLOPES
 from pcm_jax import schedules, solvers
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained import PretrainedAdapter
 
-TOL = 5e-4
-"""Of exact decisions, in units of the noise of a step."""
+TOL = 1e-4
+"""Of exact decisions, in units of the noise of a step: the same actions to 1e-3 of their range."""
 
-ROUNDS = {False: (1, 2, 3, 4, 6, 8), True: (2, 4, 8)}
-"""Fixed numbers of them, for a cold and for a warm start."""
+
+class Kind(NamedTuple):
+    """A sampler. slope: of the round. rounds: fixed numbers of them, for a cold and for a warm start.
+
+    Plain Picard starts cold alone: a guess saves rounds of the other two in the same way.
+    """
+
+    slope: str
+    rounds: tuple[int, ...]
+    warm: tuple[int | None, ...] = ()
+    tuned: bool = False
+
+
+KINDS = {
+    "Picard": Kind("identity", (8, 16, 20, 24)),
+    "Picard + secant": Kind("secant", (2, 4, 6, 8), (None, 2, 4, 8)),
+    "PCM + secant": Kind("secant", (2, 3, 4, 6, 8), (None, 2, 4, 8), tuned=True),
+}
+"""The paper's baseline, the default slope, and PCM-LoRA on it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """kind: sequential, ddim, picard or pcm. rounds: fixed, or None to run to the certificate.
+    """kind: "DDPM", "DDIM" or one of KINDS. rounds: fixed, or None to run to the certificate.
 
     warm: the last decision is the first guess of the next one.
     """
@@ -30,20 +48,28 @@ class Method:
     warm: bool = False
 
     @property
+    def parallel(self) -> bool:
+        """Whether it samples in rounds."""
+        return self.kind in KINDS
+
+    @property
     def exact(self) -> bool:
         """Whether it must act as sequential DDPM does."""
-        return self.kind == "sequential" or (self.kind in ("picard", "pcm") and self.rounds is None)
+        return self.kind == "DDPM" or (self.parallel and self.rounds is None)
 
     def apply(self, policy: Policy, adapter: PretrainedAdapter | None) -> Policy:
         """`policy` with this sampler; a ValueError if PCM has no adapter."""
-        if self.kind == "sequential":
+        if self.kind == "DDPM":
             return policy.sequential()
-        if self.kind == "ddim":
+        if self.kind == "DDIM":
             steps = len(policy.solver)
             few = solvers.ddim(schedules.cosine_vp(steps), 16, clip=policy.solver.clip, spacing="trailing")
             return dataclasses.replace(policy.sequential(), solver=few)
-        options: dict[str, Any] = {"tol": TOL} if self.rounds is None else {"tol": TOL, "max_rounds": self.rounds}
-        if self.kind == "picard":
+        kind = KINDS[self.kind]
+        options: dict[str, Any] = {"tol": TOL, "linearization": SLOPES[kind.slope]}
+        if self.rounds is not None:
+            options["max_rounds"] = self.rounds
+        if not kind.tuned:
             return policy.picard(**options)
         if adapter is None:
             raise ValueError(
@@ -56,14 +82,14 @@ class Method:
 
 
 def _methods() -> dict[str, Method]:
-    found = [Method("DDPM-100", "sequential"), Method("DDIM-16", "ddim")]
-    for kind, title in (("picard", "Picard"), ("pcm", "PCM")):
-        for warm in (False, True):
-            suffix = ", warm" if warm else ""
-            found.append(Method(f"{title}{suffix}", kind, None, warm))
-            found += [Method(f"{title}, {rounds} rounds{suffix}", kind, rounds, warm) for rounds in ROUNDS[warm]]
+    found = [Method("DDPM-100", "DDPM"), Method("DDIM-16", "DDIM")]
+    for name, kind in KINDS.items():
+        starts = [(rounds, False) for rounds in (None, *kind.rounds)] + [(rounds, True) for rounds in kind.warm]
+        for rounds, warm in starts:
+            title = name + (f", {rounds} rounds" if rounds else "") + (", warm" if warm else "")
+            found.append(Method(title, name, rounds, warm))
     return {method.name: method for method in found}
 
 
 METHODS: Mapping[str, Method] = _methods()
-"""All of them run with the secant, the default slope; PCM of a fixed number of rounds shows its preview."""
+"""PCM of a fixed number of rounds shows its preview."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import imageio.v3 as imageio
@@ -13,17 +15,17 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from experiments.figures import RESULTS, command_line, record, write_result
-from experiments.robots import environments
+from experiments.robots import environments, latency
 from experiments.robots.environments import METAWORLD
 from experiments.robots.evaluate import Evaluate, adapter_of, policy_of, roll_out, run_evaluate
-from experiments.robots.methods import METHODS
+from experiments.robots.methods import KINDS, METHODS
 from pcm_jax.pretrained.policies import load_policy
 
 Line = dict[str, Any]
 TITLES = (
     "method", "success", "95 %", "score", "rounds", "p95", "evaluations", "time", "p95 time", "certified", "difference"
 )  # fmt: skip
-ORACLE = "DDPM-100"
+ORACLE, (PLAIN, SECANT, TUNED) = "DDPM-100", KINDS
 
 
 def run_and_report(config: Evaluate, console: Console) -> list[Line]:
@@ -34,6 +36,10 @@ def run_and_report(config: Evaluate, console: Console) -> list[Line]:
     if config.video:
         for name in config.methods:
             video(config, name, console)
+    if config.adapter is not None:
+        if config.episodes is None:
+            write_adapter(config, config.adapter, whole)
+        return whole
     complete = config.episodes is None and set(config.methods) == set(METHODS)
     if complete and config.task in ("pusht", "metaworld"):
         command = command_line("experiments.robots eval", config, always=("task",), never=("out", "video", "batch"))
@@ -85,19 +91,19 @@ def _all(entry: str, episodes: Sequence[dict[str, Any]], method: str) -> np.ndar
 def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
     """Headline numbers of one evaluation; no parity is recorded where no number of rounds reached it."""
     by = {line["method"]: line for line in lines}
-    parity = {kind: rounds_at_parity(lines, kind) for kind in ("Picard", "PCM")}
     out = {f"{task}.max_action_difference": max(line["difference"] for line in lines if line["difference"] is not None)}
-    for kind in ("Picard", "PCM"):
-        out[f"{task}.warm_start_rounds_ratio_{kind.lower()}"] = by[f"{kind}, warm"]["rounds"] / by[kind]["rounds"]
+    for kind, name in ((SECANT, "warm_start_rounds_ratio"), (TUNED, "warm_start_rounds_ratio_pcm")):
+        out[f"{task}.{name}"] = by[f"{kind}, warm"]["rounds"] / by[kind]["rounds"]
     kept = "score" if task == "pusht" else "success"
     out[f"{task}.{kept}_sequential"] = by[ORACLE][kept]
-    if (mine := parity["PCM"]) is not None:
+    mine = rounds_at_parity(lines, TUNED)
+    if mine is not None:
         out[f"{task}.pcm_rounds_at_parity"] = mine
-        out[f"{task}.{kept}_pcm"] = by[_fixed("PCM", mine)][kept]
-        if (plain := parity["Picard"]) is not None:
-            out[f"{task}.pcm_over_picard_rounds"] = mine / plain
-    if task == "pusht":
-        out["pusht.warm_start_rounds_ratio"] = out.pop("pusht.warm_start_rounds_ratio_picard")
+        out[f"{task}.{kept}_pcm"] = by[_fixed(TUNED, mine)][kept]
+        for kind, name in ((PLAIN, "pcm_over_picard_rounds"), (SECANT, "pcm_over_picard_secant_rounds")):
+            theirs = rounds_at_parity(lines, kind)
+            if theirs is not None:
+                out[f"{task}.{name}"] = mine / theirs
     return out
 
 
@@ -107,6 +113,7 @@ def overall(evaluations: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "max_action_difference": "certified_max_action_difference",
         "pcm_rounds_at_parity": "pcm_rounds_at_parity",
         "pcm_over_picard_rounds": "pcm_over_picard_rounds",
+        "pcm_over_picard_secant_rounds": "pcm_over_picard_secant_rounds",
     }
     out = {}
     for name, title in names.items():
@@ -120,14 +127,14 @@ def rounds_at_parity(lines: Sequence[Line], kind: str) -> int | None:
     """Fewest fixed rounds whose success lies in the sequential sampler's interval, or above it."""
     by = {line["method"]: line for line in lines}
     low = by[ORACLE]["interval"][0]
-    for rounds in sorted({m.rounds for m in METHODS.values() if m.rounds is not None}):
+    for rounds in KINDS[kind].rounds:
         if by[_fixed(kind, rounds)]["success"] >= low:
             return rounds
     return None
 
 
 def _fixed(kind: str, rounds: int) -> str:
-    return next(m.name for m in METHODS.values() if m.name.startswith(kind) and m.rounds == rounds and not m.warm)
+    return f"{kind}, {rounds} rounds"
 
 
 def _cells(line: Line) -> list[str]:
@@ -171,7 +178,8 @@ def write_markdown() -> None:
         parts.append(f"## {task}\n\n`{result['command']}`, {result['device']}\n\n{head}\n" + "\n".join(rows) + "\n")
         if task == "metaworld":
             parts.append(_per_task(result["tasks"]))
-    (RESULTS / "robots.md").write_text("\n".join(parts))
+    parts += [_adapters(), _latency()]
+    (RESULTS / "robots.md").write_text("\n".join(part for part in parts if part))
 
 
 _ABOUT = """A decision is one action chunk; `rounds` are its batched network calls one after the other, `p95` their 95 %
@@ -192,6 +200,61 @@ def _per_task(tasks: dict[str, list[Line]]) -> str:
     return head + "\n" + "\n".join(rows) + "\n"
 
 
+def write_adapter(config: Evaluate, file: Path, lines: Sequence[Line]) -> None:
+    """What an adapter other than the shipped one does, into its own JSON."""
+    command = command_line("experiments.robots eval", config, always=("task",), never=("out", "video", "batch"))
+    shown = dataclasses.replace(config, adapter=Path(file.name), out=Path("."))
+    command = command.replace(str(file), file.name)
+    name = f"robots_adapter_{file.stem}".replace("-", "_")
+    write_result(name, {"methods": lines, "task": config.task}, config=shown, seed=config.seed, command=command)
+    write_markdown()
+
+
+def _adapters() -> str:
+    """A LoRA for one task beside the one for all."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("robots_adapter_*.json"))]
+    shared = _results().get("metaworld")
+    if not found or shared is None:
+        return ""
+    rows = []
+    for one in found:
+        known = {line["method"]: line for line in shared["tasks"][one["task"]]}
+        for line in one["methods"]:
+            if line["method"] in known:
+                both = (known[line["method"]], line)
+                cells = [f"{each['success']:.2f}" for each in both] + [f"{each['rounds']:.1f}" for each in both]
+                rows.append(f"| {one['task']} | {line['method']} | {' | '.join(cells)} |")
+    head = "| task | method | success, one for all | its own | rounds, one for all | its own |\n|---|---|" + "---:|" * 4
+    commands = "\n".join(f"`{one['command']}`\n" for one in found)
+    return f"## A LoRA for each task, or one for all\n\n{commands}\n{head}\n" + "\n".join(rows) + "\n"
+
+
+def _latency() -> str:
+    """Rows that are free, and the crossover with the sequential sampler, for each network."""
+    path = RESULTS / "robots_latency.json"
+    if not path.exists():
+        return ""
+    result = json.loads(path.read_text())
+    rows = []
+    for name, found in result["networks"].items():
+        line = latency.summary(found)
+        rows.append(f"| {name} | {line['free_rows']} | {line['round']:.2f} | {line['crossover']:.1f} |")
+    return f"""## Latency of a decision
+
+`{result["command"]}`, {result["device"]}
+
+Rows are free while one network call on them takes at most {latency.FREE:.2f} times as long as on one. A round of the
+full window, batch 1, takes `round` times as long as a sequential step; Picard is faster than the sequential sampler's
+100 steps while it needs fewer rounds than the crossover.
+
+| network | free rows | round | crossover |
+|---|---:|---:|---:|
+{chr(10).join(rows)}
+
+![Latency against rows and rounds](robots_latency.png)
+"""
+
+
 def video(config: Evaluate, name: str, console: Console) -> None:
     """The first episode of the first task, as a GIF."""
     task = config.tasks[0]
@@ -199,8 +262,10 @@ def video(config: Evaluate, name: str, console: Console) -> None:
     frames: list[np.ndarray] = []
     method = METHODS[name]
     worlds = [environments.make(task, pictures=True)]
-    roll_out(task, method, method.apply(policy, adapter_of(policy)), range(1), config.seed, worlds, frames)
-    path = config.out / f"{task}-{name}.gif".replace(" ", "_").replace(",", "")
+    roll_out(
+        task, method, method.apply(policy, adapter_of(policy, config.adapter)), range(1), config.seed, worlds, frames
+    )
+    path = config.out / f"{config.slug(task, name)}.gif"
     step = max(1, frames[0].shape[0] // 240)
     path.parent.mkdir(parents=True, exist_ok=True)
     imageio.imwrite(path, np.stack(frames)[:, ::step, ::step], duration=50, loop=0)

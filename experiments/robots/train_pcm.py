@@ -43,7 +43,8 @@ class TrainPCM:
     """Fine-tune a LoRA of a shipped policy and measure its switch.
 
     task: of Meta-World, None for one LoRA for all. solved: trajectories to train on. phases: steps of each training
-    run. held_out: as `train` had it.
+    run. held_out: as `train` had it. ship: write the package's file; otherwise the adapter goes to `out`, for
+    `eval --adapter`.
     """
 
     policy: Name = "pusht"
@@ -125,16 +126,15 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
     console.print(
         {name: outcome[name] for name in ("borders", "preview", "evaluations", "share_of_base_training", "seconds")}
     )
-    if config.ship:
-        command = command_line(
-            "experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data")
-        )
-        about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
-        tables, rows = {"secant": result.calibration.table}, {"secant": preview.rows}
-        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, policy, about, rows)
-        study = f"robots_pcm_{config.name}".replace("-", "_")
-        write_result(study, outcome, config=dataclasses.replace(config, data=None), seed=config.seed, command=command)
-        console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    command = command_line("experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data"))
+    about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
+    tables, rows = {"secant": result.calibration.table}, {"secant": preview.rows}
+    place, results = (ADAPTERS, RESULTS) if config.ship else (folder, folder)
+    path = save_adapter(place / f"{config.name}.safetensors", result.tuned, tables, policy, about, rows)
+    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    study = f"robots_pcm_{config.name}".replace("-", "_")
+    plain = dataclasses.replace(config, data=None, out=None)
+    write_result(study, outcome, config=plain, seed=config.seed, command=command, results=results)
     return outcome
 
 

@@ -73,7 +73,15 @@ def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
         for options in ({}, {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}):
             options["linearization"] = getattr(pcm.linearization, slope)()
             out = pcm.sample_picard(
-                model.model_fn, model.params, noise, solver, cond=labels, return_rounds=True, max_rounds=20, **options
+                model.model_fn,
+                model.params,
+                noise,
+                solver,
+                cond=labels,
+                tol=2e-3,
+                return_rounds=True,
+                max_rounds=24,
+                **options,
             )
             assert np.asarray(out.converged).all()
             assert np.max(np.abs(out.sample - exact)) < 0.05
