@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from pcm_jax.trees import first_mismatch, flatten, unflatten
@@ -20,7 +21,7 @@ class Checkpoints:
 
     A checkpoint appears under its name only when it is whole (Orbax writes elsewhere and renames), so a killed run
     leaves its last whole checkpoint. The newest `keep` are kept. Saving blocks, because the trainer gives the state's
-    buffers away right after.
+    buffers away right after. Among several hosts each keeps its own, in a directory of its own, and waits for no other.
     """
 
     directory: str | Path
@@ -29,6 +30,7 @@ class Checkpoints:
     def save(self, step: int, tree: PyTree, position: dict[str, Any]) -> None:
         """Write `tree` (typed PRNG keys are allowed) and `position` as step `step`."""
         items = {"tree": ocp.args.StandardSave(_storable(tree)), "position": ocp.args.JsonSave(position)}
+        self._root.mkdir(parents=True, exist_ok=True)
         with self._manager() as manager:
             manager.save(step, args=ocp.args.Composite(**items), force=True)
             manager.wait_until_finished()
@@ -78,8 +80,11 @@ class Checkpoints:
         return Path(self.directory).absolute()
 
     def _manager(self) -> ocp.CheckpointManager:
-        handlers = {"tree": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
-        options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, enable_async_checkpointing=False)
+        tree = ocp.StandardCheckpointHandler(multiprocessing_options=_alone())
+        handlers = {"tree": tree, "position": ocp.JsonCheckpointHandler()}
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self.keep, enable_async_checkpointing=False, create=False, multiprocessing_options=_alone()
+        )
         return ocp.CheckpointManager(self._root, options=options, item_handlers=handlers)
 
     def _damaged(self, step: int, error: Exception) -> ValueError:
@@ -87,6 +92,14 @@ class Checkpoints:
         remedy = f"delete it to go on from step {max(others, key=int)}" if others else "delete it and start again"
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         return ValueError(f"the checkpoint {self._root / str(step)} is incomplete or damaged ({reason}); {remedy}")
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This host reads and writes by itself."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host_{here}"
+    )
 
 
 def _is_key(leaf: Any) -> bool:
@@ -100,7 +113,9 @@ def _storable(tree: PyTree, abstract: bool = False) -> dict[str, Any]:
         if abstract:
             known = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
             return jax.ShapeDtypeStruct(known.shape, known.dtype)
-        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        known = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        # Orbax refuses arrays of one host's devices where there are several hosts.
+        return np.asarray(known) if jax.process_count() > 1 else known
 
     return {name: raw(leaf) for name, leaf in flatten(tree).items()}
 

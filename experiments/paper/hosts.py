@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -17,10 +18,14 @@ Item = TypeVar("Item")
 def begin(distributed: bool) -> None:
     """Join the others before anything else is done with JAX; addresses come from the pod, or from the environment.
 
-    Outside of pods and clusters that JAX knows: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    Outside of pods and clusters that JAX knows: JAX_COORDINATOR_ADDRESS, which JAX reads itself, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID.
     """
     if distributed:
-        jax.distributed.initialize()
+        count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        jax.distributed.initialize(
+            num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
+        )
 
 
 def mine(items: Sequence[Item]) -> Sequence[Item]:

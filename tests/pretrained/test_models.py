@@ -31,7 +31,7 @@ def test_the_card_and_the_configuration_describe_the_weights(digits):
     assert digits.config.parameters == count and f"{count:,} parameters" in digits.card
     assert "python -m experiments.digits train" in digits.card
     assert (WEIGHTS / "digits.safetensors").stat().st_size < 6.5e6
-    assert pretrained.available() == ("digits", "fashion")
+    assert pretrained.available() == ("digits", "emoji32", "fashion")
 
 
 def test_samples_are_digits_of_their_class(digits):

@@ -15,12 +15,7 @@ from experiments.paper.subject import load
 from experiments.paper.training import tuned_models
 from pcm_jax.metrics import Moments
 from tests.experiments.paper import folders
-
-
-def few(batch):
-    """Four numbers of an image."""
-    x = np.asarray(batch).reshape(len(batch), -1).astype(np.float32) / 255
-    return np.stack([x.mean(1), x.std(1), np.abs(np.diff(x, axis=1)).mean(1), x[:, 0]], axis=1)
+from tests.experiments.paper.folders import few
 
 
 def silent():
@@ -30,15 +25,8 @@ def silent():
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     where = tmp_path_factory.mktemp("paper")
-    sizes = {"steps": 4, "rounds": 2, "samples": 4, "batch": 2}
-    training = {"trajectories": 4, "epochs": 1, "train_batch": 2, "heldout": 2, "rank": 2}
-    return LDMCelebA(
-        model=folders.pipeline(where / "ldm"),
-        data=str(folders.pictures(where / "data")),
-        out=where / "out",
-        **sizes,
-        **training,
-    )
+    model, data = folders.pipeline(where / "ldm"), folders.pictures(where / "data")
+    return LDMCelebA(model=model, data=str(data), out=where / "out", **folders.tiny())
 
 
 @pytest.fixture(scope="module")

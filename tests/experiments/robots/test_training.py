@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments.robots import latency, train, train_pcm
+from experiments.robots.evaluate import adapter_of
 from pcm_jax.data.robots import Demonstrations, Episode
 from pcm_jax.pretrained import PolicyConfig, load_policy
 from tests.data.robots.test_files import write_zarr
@@ -66,6 +67,9 @@ def test_fine_tuning_of_the_shipped_policy(data, tmp_path):
     assert outcome["adapter"] == "pusht-ddpm100" and outcome["parameters"] > 0
     assert 0 < outcome["share_of_base_training"] < 1e-2
     assert outcome["calibration"].table.shape[1:] in ((100,), ())
+    # What is not shipped lies beside its checkpoints, for `eval --adapter`.
+    mine = adapter_of(load_policy("pusht"), tmp_path / "pusht-ddpm100.safetensors")
+    assert mine is not None and mine.about["command"].startswith("python -m experiments.robots train-pcm")
 
 
 @pytest.mark.fast
@@ -99,6 +103,8 @@ def test_latency(monkeypatch, tmp_path):
     assert [entry["rows"] for entry in found["rows"]] == [1, 4] and found["rows"][0]["over_one_row"] == 1
     assert all("milliseconds" not in entry for entry in found["rows"] + found["decisions"]), "absolute on a GPU alone"
     assert {entry["window"] for entry in found["decisions"]} == {None, 16}
+    line = latency.summary(found)
+    assert line["free_rows"] in (1, 4) and line["crossover"] * line["round"] == pytest.approx(100)
     assert (tmp_path / "robots_latency.png").stat().st_size > 5_000 and "robots_latency" in written
     with pytest.raises(ValueError, match="unknown network 'big'; choose among"):
         latency.run_latency(latency.Latency(networks=("big",)), CONSOLE)
