@@ -94,12 +94,29 @@ def ablation(result: Mapping[str, Any]) -> str:
     return _table(titles, rows, numeric=range(1, 11)) + "\n"
 
 
+def paper_images(result: Mapping[str, Any]) -> str:
+    """FD after every round, and what a sample takes where it is as good as the sequential one."""
+    count = max(map(len, result["fd"].values()))
+    titles = ["method", *(f"round {k}" for k in range(1, count + 1)), "as good after", "latency / sequential"]
+    rows = []
+    for method, curve in result["fd"].items():
+        at, cost = result["parity"].get(method), result["latency"].get(method)
+        ends = ["" if at is None else f"{at} rounds", "" if cost is None else f"{cost['over_sequential']:.2f}"]
+        rows.append([method, *(f"{value:.0f}" for value in curve), *ends])
+    config = result["config"]
+    about = f"{config['model']}, {config['steps']} steps, {config['samples']} samples, {result['metric']} to "
+    about += f"{result['reference']}; the sequential sampler ends at {result['sequential']:.0f}. {result['device']}."
+    return f"{_table(titles, rows, numeric=range(1, count + 3))}\n\n{about}\n"
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "demo": demo,
     "figures": figures,
     "pcm_study_digits": pcm_study,
     "pcm_study_fashion": pcm_study,
     "fd_fashion": fd,
+    "fd_emoji32": fd,
+    "paper_ldm_celeba": paper_images,
     "pcm_ablation": ablation,
 }
 """NAME -> what makes the text of block NAME from `<NAME>.json`."""
