@@ -40,7 +40,7 @@ def image_grids(panels: Mapping[str, np.ndarray], path: Path, *, columns: int = 
         axis.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -99,13 +99,15 @@ def sweep(rows: Sequence[Mapping[str, Any]], path: Path, *, tol: float = 1e-2) -
     plt.close(figure)
 
 
-def rounds_grid(early: Mapping[str, Sequence[np.ndarray]], exact: np.ndarray, path: Path, *, images: int = 32) -> None:
+def rounds_grid(
+    early: Mapping[str, Sequence[np.ndarray]], exact: np.ndarray, path: Path, *, images: int = 32, across: int = 8
+) -> None:
     """A line of grids for each method: its images after 1, 2, .. rounds, and the exact ones at the right."""
     columns = 1 + max(map(len, early.values()))
     figure, axes = plt.subplots(len(early), columns, figsize=(2.3 * columns, 1.45 * len(early)), squeeze=False)
     for line, (method, after) in zip(axes, early.items(), strict=True):
         for index, (axis, shown) in enumerate(zip(line, [*after, exact], strict=True)):
-            axis.imshow(tile(shown[:images], 8), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(tile(shown[:images], across), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             if axis in axes[0]:

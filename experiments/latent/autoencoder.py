@@ -76,7 +76,7 @@ def loss(
 
 def _crops(x: Array, size: int, key: Array) -> Array:
     """A random square of every image."""
-    corners = jax.random.randint(key, (len(x), 2), 0, jnp.array(x.shape[1:3]) - size + 1)
+    corners = jax.random.randint(key, (len(x), 2), 0, jnp.array([x.shape[1:3]]) - size + 1)
     return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), (size, size, x.shape[3])))(
         x, corners
     )

@@ -27,7 +27,7 @@ def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -
     exact = grid.pop("sequential")[-1]
     shown = min(len(exact), 8)
     results.mkdir(parents=True, exist_ok=True)
-    plots.rounds_grid(grid, exact, results / f"{study}.png", images=shown)
+    plots.rounds_grid(grid, exact, results / f"{study}.png", images=shown, across=4)
     plots.paper(outcome, results / f"{study}_fd.png")
     command = command_line(f"experiments.paper {name}", config, never=("out", "results", "model", "distributed"))
     plain = dataclasses.replace(config, out=Path("."), results=None, model=Path(config.model.name))
