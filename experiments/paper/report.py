@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import plots
-from experiments.figures import command_line, write_result
+from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.paper.config import Images
 from experiments.paper.published import ROWS, Row
 
@@ -32,6 +32,9 @@ def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -
     command = command_line(f"experiments.paper {name}", config, never=("out", "results", "model", "distributed"))
     plain = dataclasses.replace(config, out=Path("."), results=None, model=Path(config.model.name))
     path = write_result(study, outcome, config=_names(plain), seed=config.seed, command=command, results=results)
+    best = outcome["latency"].get("PCM-LoRA + secant", {})
+    if results == RESULTS and "seconds" in best and outcome["parity"]["PCM-LoRA + secant"]:
+        record("images.gpu.latency_over_sequential", best["over_sequential"], command=command)
     console.print(f"wrote {path}, {study}.png and {study}_fd.png beside it")
     return path
 

@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from experiments.robots.evaluate import adapter_of
 from pcm_jax.data.robots import Demonstrations, Episode
 from pcm_jax.pretrained import PolicyConfig, load_policy
 from tests.data.robots.test_files import write_zarr
+from tests.policy import policies
 
 CONSOLE = Console(file=io.StringIO(), width=160)
 
@@ -108,3 +110,27 @@ def test_latency(monkeypatch, tmp_path):
     assert (tmp_path / "robots_latency.png").stat().st_size > 5_000 and "robots_latency" in written
     with pytest.raises(ValueError, match="unknown network 'big'; choose among"):
         latency.run_latency(latency.Latency(networks=("big",)), CONSOLE)
+
+
+@pytest.mark.fast
+def test_latency_at_parity_is_read_between_the_rounds_that_were_timed():
+    decisions = [
+        {"method": method, "window": window, "batch": batch, "rounds": rounds, "over_sequential": cost * rounds * batch}
+        for method, cost in (("Picard", 0.02), ("PCM", 0.03))
+        for window in (None, 16)
+        for batch in (1, 8)
+        for rounds in (2, 8, 24)
+    ]
+    parity = {"robots.pcm_rounds_at_parity": {"value": 4}, "robots.pcm_over_picard_rounds": {"value": 0.2}}
+    assert latency.figures({"decisions": decisions}, parity) == pytest.approx(
+        {"robots.gpu.latency_over_sequential": 0.12, "robots.gpu.latency_over_picard": 0.12 / 0.4}
+    )
+
+
+def test_a_network_without_an_adapter_is_timed_with_one_of_no_training():
+    chosen = policies.small()
+    options = latency._tuned(chosen, 0)
+    seen = np.zeros((2, *chosen.observation.low.shape), np.float32)
+    plain = chosen.picard(max_rounds=2).act(seen, jax.random.key(0))
+    tuned = chosen.picard(max_rounds=2, **options).act(seen, jax.random.key(0))
+    np.testing.assert_allclose(tuned.actions, plain.actions, rtol=1e-4, atol=1e-4)
