@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def command_line(module: str, config: Any, *, always: Sequence[str] = (), never:
         never: fields that change no number, such as where to write.
     """
     flags = [
-        f"--{field.name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        f"--{field.name.replace('_', '-')} {shlex.join(map(str, value if isinstance(value, tuple) else (value,)))}"
         for field in dataclasses.fields(config)
         if field.name not in never and ((value := getattr(config, field.name)) != field.default or field.name in always)
     ]

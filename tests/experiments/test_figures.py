@@ -128,3 +128,14 @@ def test_commit_is_unknown_without_a_repository_of_its_own(repository, tmp_path_
     assert figures.commit(repository / "experiments") == "unknown"
     monkeypatch.setenv("PATH", "")
     assert figures.commit(repository) == "unknown"
+
+
+@pytest.mark.fast
+def test_a_command_can_be_typed_as_it_is_written():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        methods: tuple[str, ...] = ()
+        seed: int = 0
+
+    written = figures.command_line("experiments.x", Config(("PCM + secant", "DDIM-16"), 3))
+    assert written == "python -m experiments.x --methods 'PCM + secant' DDIM-16 --seed 3"
