@@ -1,6 +1,7 @@
 """README's tables come from JSON, and are the ones of the JSON beside it."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -70,6 +71,9 @@ def test_check_finds_a_stale_table_and_writes_nothing(tmp_path):
 
 
 def test_the_repository_readme_is_current():
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", str(figures.RESULTS)], cwd=figures.ROOT)
+    if changed.returncode == 1:
+        pytest.skip("results were measured anew here, by make demo for one; write README's tables with make readme")
     text = (figures.ROOT / "README.md").read_text()
     assert readme.render(text) == text, "run python -m experiments.readme"
     assert all(f"<!-- begin:{name} -->" in text for name in readme.RENDERERS)
