@@ -70,10 +70,18 @@ def test_check_finds_a_stale_table_and_writes_nothing(tmp_path):
     assert "| DDIM-50 |" in file.read_text()
 
 
-def test_the_repository_readme_is_current():
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", str(figures.RESULTS)], cwd=figures.ROOT)
-    if changed.returncode == 1:
-        pytest.skip("results were measured anew here, by make demo for one; write README's tables with make readme")
+def committed(folder):
+    """The results of the last commit, in `folder`."""
+    where = figures.RESULTS.relative_to(figures.ROOT)
+    for name in readme.RENDERERS:
+        show = ["git", "show", f"HEAD:{where}/{name}.json"]
+        found = subprocess.run(show, cwd=figures.ROOT, capture_output=True, check=True)
+        (folder / f"{name}.json").write_bytes(found.stdout)
+    return folder
+
+
+def test_the_repository_readme_is_current(tmp_path):
     text = (figures.ROOT / "README.md").read_text()
-    assert readme.render(text) == text, "run python -m experiments.readme"
+    # After make demo the results here are this machine's own; README then still shows the committed ones.
+    assert text in (readme.render(text), readme.render(text, committed(tmp_path))), "run python -m experiments.readme"
     assert all(f"<!-- begin:{name} -->" in text for name in readme.RENDERERS)
