@@ -18,8 +18,9 @@ from experiments.base_quality import draw, heldout_loss, quality
 from experiments.figures import device, versions, write_result
 from pcm_jax.data import batch_iterator, load_source
 from pcm_jax.guidance import classifier_free
-from pcm_jax.pretrained import WEIGHTS, ModelConfig, export
-from pcm_jax.training import OptimizerConfig, TrainConfig, TrainState, denoising_loss, read_metrics, train
+from pcm_jax.pretrained import WEIGHTS, ModelConfig, export, load
+from pcm_jax.training import OptimizerConfig, TrainConfig, denoising_loss, read_metrics, train
+from pcm_jax.types import PredictionType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TrainBase:
 
     out: checkpoints and metrics of the run. steps: length; another length than the default ships nothing. resume:
     go on from out's last checkpoint (--no-resume insists on an empty directory). ship: also write the package's files.
-    judged: samples whose quality is measured at the end.
+    judged: samples whose quality is measured at the end. prediction: what the network says, epsilon, data or v.
     """
 
     out: Path
@@ -41,6 +42,7 @@ class TrainBase:
     ema_decay: float = 0.999
     label_dropout: float = 0.1
     judged: int = 1000
+    prediction: PredictionType = "epsilon"
     seed: int = 0
 
     @property
@@ -60,7 +62,7 @@ def run_train(config: TrainBase, dataset: str, network: dict[str, Any], about: A
         name=about.name,
         network=network | {"num_classes": null},
         schedule={"name": "linear_vp"},
-        prediction="epsilon",
+        prediction=config.prediction,
         sample_shape=train_set.images.shape[1:],
         num_classes=null,
         data_std=float(np.std(train_set.scaled())),
@@ -70,9 +72,9 @@ def run_train(config: TrainBase, dataset: str, network: dict[str, Any], about: A
     model_fn, shapes = model.build()
     model = dataclasses.replace(model, parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes)))
     schedule = model.build_schedule()
-    loss = functools.partial(_loss, model_fn, schedule, null)
     init_key, train_key = jax.random.split(jax.random.key(config.seed))
     params = model_fn.init(init_key, jnp.zeros((1, *model.sample_shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
+    loss = functools.partial(_loss, model_fn, schedule, config.prediction, null)
     measure = jax.jit(lambda state: {"heldout": heldout_loss(functools.partial(loss, 0.0), state.ema, test_set)})
     length = TrainConfig(
         num_steps=config.steps,
@@ -83,7 +85,7 @@ def run_train(config: TrainBase, dataset: str, network: dict[str, Any], about: A
     batches = batch_iterator(train_set, config.batch_size, config.seed)
     dropout = functools.partial(loss, config.label_dropout)
     state = train(length, dropout, params, batches, train_key, evaluate=measure, resume=config.resume)
-    outcome = _measure(model_fn, model, state, config, train_set, test_set) | {"parameters": model.parameters}
+    outcome = _measure(model_fn, model, state.ema, config, train_set, test_set) | {"parameters": model.parameters}
     console.print({name: value for name, value in outcome.items() if name != "curve"})
     if config.shipped:
         made = {"device": device(), "versions": versions()}
@@ -93,18 +95,30 @@ def run_train(config: TrainBase, dataset: str, network: dict[str, Any], about: A
     return outcome
 
 
-def _loss(model_fn: Any, schedule: Any, null: int, dropout: float, params: Any, batch: Any, key: Any) -> Any:
-    return denoising_loss(params, model_fn, schedule, batch, key, label_dropout=dropout, null_label=null)
+def _loss(
+    model_fn: Any,
+    schedule: Any,
+    prediction: PredictionType,
+    null: int,
+    dropout: float,
+    params: Any,
+    batch: Any,
+    key: Any,
+) -> Any:
+    options: dict[str, Any] = {"prediction": prediction, "label_dropout": dropout, "null_label": null}
+    return denoising_loss(params, model_fn, schedule, batch, key, **options)
 
 
 def _measure(
-    model_fn: Any, model: ModelConfig, state: TrainState, config: TrainBase, train_set: Any, test_set: Any
+    model_fn: Any, model: ModelConfig, params: Any, config: TrainBase, train_set: Any, test_set: Any
 ) -> dict[str, Any]:
     labels = np.arange(config.judged) % model.num_classes
     guided = classifier_free(model_fn, 2.0, null_cond=model.num_classes)
-    samples = functools.partial(draw, schedule=model.build_schedule(), labels=labels, shape=model.sample_shape, seed=1)
-    plain = quality(samples(model_fn, state.ema), labels, train_set, test_set)
-    strong = quality(samples(guided, state.ema), labels, train_set, test_set)
+    where = params, model.build_schedule(), labels, model.sample_shape
+    plain, strong = (
+        quality(draw(network, *where, prediction=model.prediction, seed=1), labels, train_set, test_set)
+        for network in (model_fn, guided)
+    )
     curve = read_metrics(config.out / "metrics.jsonl")
     return {
         "heldout_loss": [line["heldout"] for line in curve if "heldout" in line][-1],
@@ -131,7 +145,6 @@ class SampleBase:
 def run_sample(config: SampleBase, name: str, console: Console) -> Path:
     """A grid with one column a class."""
     from experiments.plots import image_grids
-    from pcm_jax.pretrained import load
 
     model = load(name)
     model_fn = model.model_fn
@@ -139,6 +152,7 @@ def run_sample(config: SampleBase, name: str, console: Console) -> Path:
         model_fn = classifier_free(model_fn, config.guidance, null_cond=model.num_classes)
     labels = np.tile(np.arange(model.num_classes), config.rows)
     settings: dict[str, Any] = {"steps": config.steps, "clip": model.clip, "seed": config.seed}
+    settings |= {"prediction": model.prediction}
     images = draw(model_fn, model.params, model.schedule, labels, model.sample_shape, **settings)
     title = f"DDIM-{config.steps}, guidance {config.guidance:g}"
     image_grids({title: images}, config.out, columns=model.num_classes)

@@ -11,7 +11,7 @@ import numpy as np
 import pcm_jax as pcm
 from pcm_jax.data import ImageSource
 from pcm_jax.schedules import Schedule
-from pcm_jax.types import Array, ModelFn, Params
+from pcm_jax.types import Array, ModelFn, Params, PredictionType
 
 KNOWN = 2_000
 """Real images that the classifier learns from, and that samples are compared with: seconds, not minutes."""
@@ -26,11 +26,12 @@ def draw(
     *,
     steps: int = 50,
     clip: float | None = 1.0,
+    prediction: PredictionType = "epsilon",
     seed: int = 0,
 ) -> np.ndarray:
     """DDIM samples `[n, *shape]` of the labels `[n]`, about [-1, 1]."""
     noise = jax.random.normal(jax.random.key(seed), (len(labels), *shape))
-    solver = pcm.solvers.ddim(schedule, steps, clip=clip)
+    solver = pcm.solvers.ddim(schedule, steps, prediction=prediction, clip=clip)
     out = pcm.sample_sequential(model_fn, params, noise, solver, cond=jnp.asarray(labels, jnp.int32))
     return np.asarray(out.sample)
 

@@ -12,11 +12,16 @@ method's sums are written to experiments/out after every batch, so that a study 
 batch of 64 with 50 steps takes 40 s for each method on 2 CPU cores; on a GPU take more samples:
 
     python -m experiments.fd_study --model fashion --solver DDIM-50 --samples 10000 --batch 500
+
+Where every round is dear, the first ones can have more samples than the rest; that run is called "early":
+
+    python -m experiments.fd_study --model emoji32 --solver DDIM-100 --samples 768 --rounds 2 --longer 1 --name early
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,20 +50,40 @@ PARITY = 1.02
 """Times the sequential sampler's FD: as good."""
 PREVIEWS = ("Picard + secant, preview", "PCM + secant, preview")
 """The default slope again, showing data predictions."""
-LONGER = {"Picard": 1.5}
-"""Times as many rounds, to see when it is as good."""
+COMPARED = (
+    ("", "PCM + secant, preview", "Picard"),
+    ("_secant", "PCM + secant, preview", "Picard + secant"),
+    ("_preview", "PCM + secant, preview", "Picard + secant, preview"),
+    ("_last_state", "PCM + secant", "Picard + secant"),
+)
+"""Headline figures: suffix of the name, and whose FD or rounds over whose."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """samples: for every method. rounds: after each of which FD is computed. out: sums so far."""
+    """samples: for every method. rounds: after each of which FD is computed. longer: times as many for plain Picard, to
+    see when it is as good. methods: those that are run. name: of the results, behind the model's. out: sums so far.
+    """  # noqa: D205
 
     model: str = "fashion"
     solver: str = "DDIM-50"
     samples: int = 512
     batch: int = 64
     rounds: int = 8
+    longer: float = 1.5
+    methods: tuple[str, ...] = (*METHODS, *PREVIEWS)
+    name: str = ""
     out: Path = Path("experiments/out/fd")
+
+    def __post_init__(self) -> None:
+        unknown = set(self.methods) - {*METHODS, *PREVIEWS}
+        if unknown:
+            raise ValueError(f"unknown methods {sorted(unknown)}; choose from {', '.join((*METHODS, *PREVIEWS))}")
+
+    @property
+    def study(self) -> str:
+        """Name of the results."""
+        return "_".join(filter(None, ("fd", self.model, self.name)))
 
 
 def run(config: Config, console: Console, features: Features | None = None) -> dict[str, Any]:
@@ -72,12 +97,12 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
     starts = range(0, config.samples, config.batch)
     found: dict[str, list[Moments]] = {}
     with bar:
-        task = bar.add_task("real images", total=1 + (1 + len(METHODS) + len(PREVIEWS)) * len(starts))
+        task = bar.add_task("real images", total=1 + (1 + len(config.methods)) * len(starts))
         data = Moments.empty(features(source.images[:1]).shape[1])
         for start in range(0, len(source), 500):
             data = data.with_batch(features(source.images[start : start + 500]))
         bar.advance(task)
-        for method in ("sequential", *METHODS, *PREVIEWS):
+        for method in ("sequential", *config.methods):
             sums = Sums(config.out, method, _about(config, model, method))
             rows = _rows(config, model, method) if method in PREVIEWS and len(sums.done) < len(starts) else None
             for start in starts:
@@ -92,7 +117,7 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
 
 
 def _rounds(config: Config, method: str) -> int:
-    return int(config.rounds * LONGER.get(method, 1))
+    return int(config.rounds * config.longer) if method == "Picard" else config.rounds
 
 
 def _adapter(config: Config, model: Pretrained, method: str) -> PretrainedAdapter | None:
@@ -156,21 +181,26 @@ def _parity(fd: Mapping[str, list[float]]) -> dict[str, int | None]:
 def write(config: Config, outcome: dict[str, Any]) -> None:
     """JSON, headline figures, plot."""
     command = command_line("experiments.fd_study", config, always=("model", "solver"))
-    write_result(f"fd_{config.model}", outcome, config=config, seed=FIRST_SEED, command=command)
+    write_result(config.study, outcome, config=config, seed=FIRST_SEED, command=command)
     fd, parity = outcome["fd"], outcome["parity"]
     key = f"{config.model}.{config.solver.lower().replace('-', '')}"
-    for suffix, tuned, plain in (
-        ("", "PCM + secant, preview", "Picard"),
-        ("_secant", "PCM + secant, preview", "Picard + secant"),
-        ("_preview", "PCM + secant, preview", "Picard + secant, preview"),
-        ("_last_state", "PCM + secant", "Picard + secant"),
-    ):
-        record(f"{key}.fd_ratio{suffix}_round2", fd[tuned][1] / fd[plain][1], command=command)
-        mine, theirs = parity[tuned], parity[plain]
-        if mine and theirs:
-            record(f"{key}.fd_parity_rounds_ratio{suffix}", mine / theirs, command=command)
-    record(f"{key}.fd_floor_round2", fd["sequential"][0] / fd["Picard"][1], command=command)
-    plots.frechet(fd, RESULTS / f"fd_{config.model}.png", title=f"{config.model}, {config.solver}")
+    for suffix, tuned, plain in COMPARED:
+        if not {tuned, plain} <= set(fd):
+            continue
+        if not _finer(config):
+            record(f"{key}.fd_ratio{suffix}_round2", fd[tuned][1] / fd[plain][1], command=command)
+        if parity[tuned] and parity[plain]:
+            record(f"{key}.fd_parity_rounds_ratio{suffix}", parity[tuned] / parity[plain], command=command)
+    if "Picard" in fd and not _finer(config):
+        record(f"{key}.fd_floor_round2", fd["sequential"][0] / fd["Picard"][1], command=command)
+    if config.rounds > 2:
+        plots.frechet(fd, RESULTS / f"{config.study}.png", title=f"{config.model}, {config.solver}")
+
+
+def _finer(config: Config) -> bool:
+    """Whether a run of the same model with more samples has measured the second round."""
+    others = (json.loads(path.read_text())["config"] for path in RESULTS.glob(f"fd_{config.model}*.json"))
+    return any(one["solver"] == config.solver and one["samples"] > config.samples for one in others)
 
 
 def main(config: Config) -> None:
@@ -182,7 +212,7 @@ def main(config: Config) -> None:
     for title in ("method", *map(str, range(1, config.rounds + 1)), "parity"):
         table.add_column(title, justify="left" if title == "method" else "right")
     table.add_row("sequential", *[""] * (config.rounds - 1), f"{outcome['fd']['sequential'][0]:.2f}", "")
-    for method in (*METHODS, *PREVIEWS):
+    for method in config.methods:
         fd = outcome["fd"][method][: config.rounds]
         table.add_row(method, *(f"{value:.0f}" for value in fd), str(outcome["parity"][method]))
     console.print(table)

@@ -79,7 +79,7 @@ class Train:
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"phases": (400,), "batch_size": 16, "rows": 16, "solved": 40_000, "heldout": 1_200},
     "fashion": {"phases": (330,), "batch_size": 8, "rows": 8, "solved": 15_000, "heldout": 500},
-    "emoji32": {"phases": (330,), "batch_size": 8, "rows": 8, "solved": 15_000, "heldout": 500},
+    "emoji32": {"phases": (660,), "batch_size": 8, "rows": 8, "solved": 30_000, "heldout": 1_000},
 }
 """What `Train` leaves open: as much as a tenth of the base model's training pays for."""
 

@@ -1,6 +1,8 @@
 """The FD study with features of three numbers and a few digits."""
 
+import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -60,3 +62,36 @@ def test_parity_and_plot(outcome, tmp_path):
     assert fd_study._parity(fd) == dict.fromkeys(fd_study.METHODS, 4)
     plots.frechet(outcome["fd"], tmp_path / "fd.png", title="digits")
     assert (tmp_path / "fd.png").stat().st_size > 5_000
+
+
+def test_the_second_round_is_reported_by_the_run_with_most_samples(config, outcome, tmp_path, monkeypatch):
+    recorded = {}
+    monkeypatch.setattr(fd_study, "RESULTS", tmp_path)
+    monkeypatch.setattr(fd_study, "record", lambda name, value, command: recorded.setdefault(name, (value, command)))
+    monkeypatch.setattr(fd_study, "write_result", lambda *_, **__: None)
+    fd_study.write(config, outcome)
+    fd = outcome["fd"]
+    ratio, command = recorded["digits.ddim50.fd_ratio_round2"]
+    assert ratio == fd["PCM + secant, preview"][1] / fd["Picard"][1]
+    assert "--samples 16" in command and "digits.ddim50.fd_floor_round2" in recorded
+    early = {"solver": config.solver, "samples": 17}
+    (tmp_path / "fd_digits_early.json").write_text(json.dumps({"config": early}))
+    recorded.clear()
+    fd_study.write(config, outcome)
+    assert recorded and not any(name.endswith("_round2") for name in recorded)
+
+
+def test_only_the_methods_asked_for_are_run(config, monkeypatch):
+    seen = set()
+
+    def image(config, model, source, method, rows, start, size):
+        seen.add(method)
+        return [source.images[start : start + size]] * fd_study._rounds(config, method)
+
+    monkeypatch.setattr(fd_study, "_images", image)
+    small = dataclasses.replace(config, methods=("Picard",), rounds=2, longer=1.0, name="early", out=config.out / "few")
+    outcome = fd_study.run(small, Console(file=io.StringIO()), few)
+    assert seen == {"sequential", "Picard"} == set(outcome["fd"]) and len(outcome["fd"]["Picard"]) == 2
+    assert small.study == "fd_digits_early"
+    with pytest.raises(ValueError, match=r"unknown methods \['Newton'\]; choose from Picard"):
+        fd_study.Config(methods=("Newton",))

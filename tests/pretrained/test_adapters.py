@@ -78,7 +78,7 @@ def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
                 noise,
                 solver,
                 cond=labels,
-                tol=2e-3,
+                tol=1e-3,
                 return_rounds=True,
                 max_rounds=24,
                 **options,
