@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _CARD = """# {name}: PCM-LoRA of the {model} model for {solver}
@@ -18,8 +18,9 @@ model = pcm.pretrained.load("{model}")
 tuned = pcm.pretrained.load_adapter("{name}", model)
 solver = {call}
 noise = jax.random.normal(jax.random.key(0), (10, *model.sample_shape))
-out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=jnp.arange(10),
-                        adapter=tuned.adapter, switch=tuned.switch)
+out = pcm.sample_picard(
+    model.model_fn, model.params, noise, solver, cond=jnp.arange(10), adapter=tuned.adapter, switch=tuned.switch
+)
 ```
 
 ## What it is
@@ -30,8 +31,8 @@ these on, the base model all others and every later round: {borders}. The result
 it is the base model's sample.
 
 With `max_rounds=k, preview=tuned.preview` a run ends after k rounds and shows the data prediction of one row, which is
-closer to the exact sample than the last state. After 1, 2, .. rounds that is row (of {steps}, {steps} being the last
-state): {previews}.
+a better sample than the last state. After 1, 2, .. rounds that is row (of {steps}, {steps} being the last state):
+{previews}. {chosen}
 
 ## Training
 {settings}
@@ -47,29 +48,39 @@ RMS error of the sample after the first round, and after 1, 2, 3 rounds of the b
 """
 
 
-def card(config: Any, outcome: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """Markdown from the run's own numbers."""
-    settings = outcome["recipe"] | {name: getattr(config, name) for name in ("learning_rate", "ema_decay", "seed")}
-    family, steps = config.solver.rsplit("-", 1)
+def card(result: Mapping[str, Any], rows: Mapping[str, Sequence[int]] | None = None, chosen_by: str = "") -> str:
+    """Markdown from the run's own numbers.
+
+    Args:
+        result: the JSON that the training command wrote.
+        rows: of the previews, where another command, `chosen_by`, has chosen them since.
+    """
+    config = result["config"]
+    settings = result["recipe"] | {name: config[name] for name in ("learning_rate", "ema_decay", "seed")}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    family, steps = config["solver"].rsplit("-", 1)
     function = {"DDIM": "ddim", "DDPM": "ddpm", "DPM-Solver++": "dpm_solver_pp"}[family]
-    without, kept = outcome["calibration"]["secant"].error[0]
-    rows = (("Picard + secant", without), ("with this adapter", kept))
+    without, kept = result["calibration"]["secant"]["error"][0]
+    lines = (("Picard + secant", without), ("with this adapter", kept))
+    rows = {slope: one["rows"] for slope, one in result["previews"].items()} if rows is None else rows
+    chosen = "They are the rows nearest to the exact sample."
     return _CARD.format(
-        name=config.name,
-        model=config.model,
-        solver=config.solver,
-        command=about["command"],
+        name=result["adapter"],
+        model=config["model"],
+        solver=config["solver"],
+        command=result["command"],
         call=f"pcm.solvers.{function}(model.schedule, {steps}, prediction=model.prediction, clip=model.clip)",
-        rank=config.rank,
-        parameters=outcome["parameters"],
-        borders="; ".join(f"{slope} {', '.join(map(str, at)) or 'none'}" for slope, at in outcome["borders"].items()),
+        rank=config["rank"],
+        parameters=result["parameters"],
+        borders="; ".join(f"{slope} {', '.join(map(str, at)) or 'none'}" for slope, at in result["borders"].items()),
         steps=steps,
-        previews="; ".join(f"{slope} {', '.join(map(str, one.rows))}" for slope, one in outcome["previews"].items()),
+        previews="; ".join(f"{slope} {', '.join(map(str, rows[slope]))}" for slope in sorted(rows, reverse=True)),
+        chosen=f"Those of the secant were chosen by KID: `{chosen_by}`." if chosen_by else chosen,
         settings=", ".join(f"{name} {value}" for name, value in settings.items()) + ".",
-        seconds=outcome["seconds"],
-        device=about["device"],
-        evaluations=outcome["evaluations"],
-        share=outcome["share_of_base_training"],
-        heldout=outcome["heldout"],
-        errors="\n".join(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |" for name, values in rows),
+        seconds=result["seconds"],
+        device=result["device"],
+        evaluations=result["evaluations"],
+        share=result["share_of_base_training"],
+        heldout=result["heldout"],
+        errors="\n".join(f"| {name} | {' | '.join(f'{value:.4f}' for value in values)} |" for name, values in lines),
     )

@@ -3,19 +3,16 @@
     python -m experiments.fd_study --model fashion --solver DDIM-50
 
 Every method shows its last state; those with the default slope are run once more with `preview=`, showing the data
-prediction of the row that is nearest to the exact sample. An adapter brings its rows, those of the base model are
-measured first, on other noises.
+prediction of one row. An adapter brings its rows; those of the base model are the ones that `experiments.pcm previews`
+chose, or the nearest to the exact sample, measured first, on other noises.
 
 Distances between EfficientNet-Lite0 features of the samples and of the dataset's real ones; it is not FID, and with
 few samples its bias is large, the same for every method. Features are summed up as they come and no image is kept. Each
-method's sums are written to experiments/out after every batch, so that a study that was stopped goes on where it was. A
-batch of 64 with 50 steps takes 40 s for each method on 2 CPU cores; on a GPU take more samples:
+method's sums are written to experiments/out after every batch, so that a study that was stopped goes on where it was,
+and a method whose samples cannot have changed since the last result was written keeps its FD (delete that to measure it
+again). A batch of 64 with 50 steps takes 40 s for each method on 2 CPU cores; on a GPU take more samples:
 
     python -m experiments.fd_study --model fashion --solver DDIM-50 --samples 10000 --batch 500
-
-Where every round is dear, the first ones can have more samples than the rest; that run is called "early":
-
-    python -m experiments.fd_study --model emoji32 --solver DDIM-100 --samples 768 --rounds 2 --longer 1 --name early
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments import plots, study
-from experiments.fd_sums import Sums
+from experiments.fd_sums import Sums, digest
 from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.pcm_study import METHODS
 from pcm_jax.data import ImageSource, load_source
@@ -50,6 +47,8 @@ PARITY = 1.02
 """Times the sequential sampler's FD: as good."""
 PREVIEWS = ("Picard + secant, preview", "PCM + secant, preview")
 """The default slope again, showing data predictions."""
+LONGER = {"Picard": 1.5}
+"""Times as many rounds, to see when it is as good."""
 COMPARED = (
     ("", "PCM + secant, preview", "Picard"),
     ("_secant", "PCM + secant, preview", "Picard + secant"),
@@ -61,29 +60,14 @@ COMPARED = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """samples: for every method. rounds: after each of which FD is computed. longer: times as many for plain Picard, to
-    see when it is as good. methods: those that are run. name: of the results, behind the model's. out: sums so far.
-    """  # noqa: D205
+    """samples: for every method. rounds: after each of which FD is computed. out: sums so far."""
 
     model: str = "fashion"
     solver: str = "DDIM-50"
     samples: int = 512
     batch: int = 64
     rounds: int = 8
-    longer: float = 1.5
-    methods: tuple[str, ...] = (*METHODS, *PREVIEWS)
-    name: str = ""
     out: Path = Path("experiments/out/fd")
-
-    def __post_init__(self) -> None:
-        unknown = set(self.methods) - {*METHODS, *PREVIEWS}
-        if unknown:
-            raise ValueError(f"unknown methods {sorted(unknown)}; choose from {', '.join((*METHODS, *PREVIEWS))}")
-
-    @property
-    def study(self) -> str:
-        """Name of the results."""
-        return "_".join(filter(None, ("fd", self.model, self.name)))
 
 
 def run(config: Config, console: Console, features: Features | None = None) -> dict[str, Any]:
@@ -95,14 +79,16 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
         TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     starts = range(0, config.samples, config.batch)
-    found: dict[str, list[Moments]] = {}
+    every = ("sequential", *METHODS, *PREVIEWS)
+    about = {method: digest(_about(config, model, method)) for method in every}
+    fd = _kept(config, about)
     with bar:
-        task = bar.add_task("real images", total=1 + (1 + len(config.methods)) * len(starts))
+        task = bar.add_task("real images", total=1 + (len(every) - len(fd)) * len(starts))
         data = Moments.empty(features(source.images[:1]).shape[1])
         for start in range(0, len(source), 500):
             data = data.with_batch(features(source.images[start : start + 500]))
         bar.advance(task)
-        for method in ("sequential", *config.methods):
+        for method in (each for each in every if each not in fd):
             sums = Sums(config.out, method, _about(config, model, method))
             rows = _rows(config, model, method) if method in PREVIEWS and len(sums.done) < len(starts) else None
             for start in starts:
@@ -111,13 +97,32 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
                     size = min(config.batch, config.samples - start)
                     sums.add(start, _images(config, model, source, method, rows, start, size), features)
                 bar.advance(task)
-            found[method] = sums.moments
-    fd = {method: [frechet_distance(each, data) for each in moments] for method, moments in found.items()}
-    return {"fd": fd, "images": len(source), "parity": _parity(fd)}
+            fd[method] = [frechet_distance(each, data) for each in sums.moments]
+    fd = {method: fd[method] for method in every}
+    return {"fd": fd, "images": len(source), "parity": _parity(fd), "about": about}
+
+
+def _kept(config: Config, about: Mapping[str, str]) -> dict[str, list[float]]:
+    """FD of the methods that the written result has of the very same samples."""
+    path = RESULTS / f"fd_{config.model}.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    same = {method for method, text in result.get("about", {}).items() if text == about.get(method)}
+    return {method: result["fd"][method] for method in same}
+
+
+def base_rows(model: str, solver: str) -> tuple[int, ...] | None:
+    """The rows that `experiments.pcm previews` chose for the base model alone, if it did."""
+    path = RESULTS / f"{previews_name(study.adapter_name(model, solver))}.json"
+    return tuple(json.loads(path.read_text())["rows"]["Picard + secant"]) if path.exists() else None
+
+
+def previews_name(adapter: str) -> str:
+    """Of that command's JSON: emoji32-ddim100 -> pcm_previews_emoji32_ddim100."""
+    return "pcm_previews_" + adapter.replace("-", "_")
 
 
 def _rounds(config: Config, method: str) -> int:
-    return int(config.rounds * config.longer) if method == "Picard" else config.rounds
+    return int(config.rounds * LONGER.get(method, 1))
 
 
 def _adapter(config: Config, model: Pretrained, method: str) -> PretrainedAdapter | None:
@@ -135,6 +140,9 @@ def _rows(config: Config, model: Pretrained, method: str) -> tuple[int, ...]:
     adapter = _adapter(config, model, method)
     if adapter is not None:
         return adapter.previews[slope]
+    chosen = base_rows(config.model, config.solver)
+    if chosen is not None:
+        return chosen
     base = Base(model.params, study.solvers(model)[config.solver])
     draw, key = Labels(model.num_classes), jax.random.key(FIRST_SEED - 1)
     batch = solve_batch(model.model_fn, base, model.sample_shape, 16, draw, key)
@@ -170,7 +178,9 @@ def _about(config: Config, model: Pretrained, method: str) -> Any:
     about: tuple[Any, ...] = (config.model, config.solver, config.samples, config.batch, _rounds(config, method))
     about += (fingerprint(model.params),)
     about += (fingerprint((adapter.lora, adapter.tables)),) if adapter else ()
-    return about + ((sorted(adapter.previews.items()),) if adapter and method in PREVIEWS else ())
+    if method not in PREVIEWS:
+        return about
+    return (*about, sorted(adapter.previews.items()) if adapter else base_rows(config.model, config.solver))
 
 
 def _parity(fd: Mapping[str, list[float]]) -> dict[str, int | None]:
@@ -181,26 +191,15 @@ def _parity(fd: Mapping[str, list[float]]) -> dict[str, int | None]:
 def write(config: Config, outcome: dict[str, Any]) -> None:
     """JSON, headline figures, plot."""
     command = command_line("experiments.fd_study", config, always=("model", "solver"))
-    write_result(config.study, outcome, config=config, seed=FIRST_SEED, command=command)
+    write_result(f"fd_{config.model}", outcome, config=config, seed=FIRST_SEED, command=command)
     fd, parity = outcome["fd"], outcome["parity"]
     key = f"{config.model}.{config.solver.lower().replace('-', '')}"
     for suffix, tuned, plain in COMPARED:
-        if not {tuned, plain} <= set(fd):
-            continue
-        if not _finer(config):
-            record(f"{key}.fd_ratio{suffix}_round2", fd[tuned][1] / fd[plain][1], command=command)
+        record(f"{key}.fd_ratio{suffix}_round2", fd[tuned][1] / fd[plain][1], command=command)
         if parity[tuned] and parity[plain]:
             record(f"{key}.fd_parity_rounds_ratio{suffix}", parity[tuned] / parity[plain], command=command)
-    if "Picard" in fd and not _finer(config):
-        record(f"{key}.fd_floor_round2", fd["sequential"][0] / fd["Picard"][1], command=command)
-    if config.rounds > 2:
-        plots.frechet(fd, RESULTS / f"{config.study}.png", title=f"{config.model}, {config.solver}")
-
-
-def _finer(config: Config) -> bool:
-    """Whether a run of the same model with more samples has measured the second round."""
-    others = (json.loads(path.read_text())["config"] for path in RESULTS.glob(f"fd_{config.model}*.json"))
-    return any(one["solver"] == config.solver and one["samples"] > config.samples for one in others)
+    record(f"{key}.fd_floor_round2", fd["sequential"][0] / fd["Picard"][1], command=command)
+    plots.frechet(fd, RESULTS / f"fd_{config.model}.png", title=f"{config.model}, {config.solver}")
 
 
 def main(config: Config) -> None:
@@ -212,7 +211,7 @@ def main(config: Config) -> None:
     for title in ("method", *map(str, range(1, config.rounds + 1)), "parity"):
         table.add_column(title, justify="left" if title == "method" else "right")
     table.add_row("sequential", *[""] * (config.rounds - 1), f"{outcome['fd']['sequential'][0]:.2f}", "")
-    for method in config.methods:
+    for method in (*METHODS, *PREVIEWS):
         fd = outcome["fd"][method][: config.rounds]
         table.add_row(method, *(f"{value:.0f}" for value in fd), str(outcome["parity"][method]))
     console.print(table)

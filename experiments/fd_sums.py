@@ -12,6 +12,11 @@ from pcm_jax.metrics import Features, Moments
 from pcm_jax.trees import fingerprint
 
 
+def digest(about: Any) -> str:
+    """Short name of all that `repr` tells."""
+    return fingerprint({"about": np.array(repr(about))})
+
+
 class Sums:
     """The sums so far.
 
@@ -19,7 +24,7 @@ class Sums:
     """
 
     def __init__(self, folder: Path, name: str, about: Any) -> None:
-        self._path = folder / f"{name}-{fingerprint({'about': np.array(repr((name, about)))})}.npz".replace(" ", "_")
+        self._path = folder / f"{name}-{digest((name, about))}.npz".replace(" ", "_")
         self.done: list[int] = []
         self.moments: list[Moments] = []
         if self._path.exists():

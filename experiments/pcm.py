@@ -2,6 +2,7 @@
 
     python -m experiments.pcm train --model digits --solver DDIM-50    # trains and ships digits-ddim50
     python -m experiments.pcm study --model digits                     # error per round, certified rounds
+    python -m experiments.pcm previews --model emoji32 --solver DDIM-100   # early samples by their looks, not by RMS
     python -m experiments.pcm ablation                                 # what each part of the recipe is worth
 
 `make pcm ARGS="train --model digits"` is the same. Training a digits adapter takes two minutes on 2 CPU cores, a
@@ -26,6 +27,7 @@ from experiments.ablation import Ablation, run_ablation
 from experiments.adapter_card import card
 from experiments.figures import RESULTS, command_line, device, record, versions, write_result
 from experiments.pcm_study import Study, run_study
+from experiments.previews import Previews, run_previews
 from pcm_jax import lora
 from pcm_jax.networks import FactoredLinen, LinenModel
 from pcm_jax.pretrained import ADAPTERS, load, save_adapter
@@ -173,9 +175,9 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
         tables = {"secant": result.calibration.table, "identity": plain.table}
         rows = {slope: preview.rows for slope, preview in previews.items()}
         path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, model, about, rows)
-        path.with_suffix(".md").write_text(card(config, outcome, about))
         study_name = "pcm_" + config.name.replace("-", "_")
-        write_result(study_name, outcome, config=config, seed=config.seed, command=config.command)
+        written = write_result(study_name, outcome, config=config, seed=config.seed, command=config.command)
+        path.with_suffix(".md").write_text(card(json.loads(written.read_text())))
         _record_share(config)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB) and its card")
     return outcome
@@ -193,16 +195,19 @@ def _record_share(config: Train) -> None:
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Previews, tyro.conf.subcommand("previews")]
     | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Ablation, tyro.conf.subcommand("ablation")]
 )
 
 
-def main(config: Train | Study | Ablation) -> None:
+def main(config: Train | Previews | Study | Ablation) -> None:
     """Run one of them."""
     console = Console()
     if isinstance(config, Train):
         run_train(config, console)
+    elif isinstance(config, Previews):
+        run_previews(config, console)
     elif isinstance(config, Study):
         run_study(config, console)
     else:

@@ -116,7 +116,6 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "pcm_study_fashion": pcm_study,
     "fd_fashion": fd,
     "fd_emoji32": fd,
-    "fd_emoji32_early": fd,
     "paper_ldm_celeba": paper_images,
     "pcm_ablation": ablation,
 }

@@ -25,7 +25,6 @@ TABLES = {
     "pcm_study_fashion": "Fashion-MNIST: error after each round",
     "fd_fashion": "Fashion-MNIST: Frechet distance after each round",
     "fd_emoji32": "Emoji: Frechet distance after each round",
-    "fd_emoji32_early": "Emoji: Frechet distance after the first rounds, more samples",
     "paper_ldm_celeba": "Latent emoji: the paper's image table",
     "pcm_ablation": "What each part of the recipe is worth",
     "demo": "The demo",

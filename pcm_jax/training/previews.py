@@ -1,32 +1,41 @@
-"""Which row's data prediction comes closest to the exact sample after each round: `preview=` of `sample_picard`."""
+"""Which row's data prediction is the best sample after each round: `preview=` of `sample_picard`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from pcm_jax.sampling.linearization import Linearization, secant
 from pcm_jax.switching import Adapter
 from pcm_jax.training.rounds import Base, Trajectory, begin, evaluate_and_advance
 from pcm_jax.types import Array, ModelFn
 
+Judge = Callable[[np.ndarray, np.ndarray], float]
+"""(shown `[N, ...]`, exact `[N, ...]`) -> how bad it is to show these instead of those."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
     """rows: what `sample_picard(preview=..)` takes; T, the last state, where that is best, and from the last measured
-    round on. error: RMS `[rounds, T + 1]` of every row's data prediction in that round, and of the last state after it.
-    evaluations: network rows that the measurement took.
+    round on. candidates: the rows that were tried, T the last one. error: `[rounds, candidates]`, of every candidate's
+    data prediction in that round, and of the last state after it. evaluations: network rows that the measurement took.
     """  # noqa: D205
 
     rows: tuple[int, ...]
+    candidates: tuple[int, ...]
     error: np.ndarray
     evaluations: int
+
+
+def rms(shown: np.ndarray, exact: np.ndarray) -> float:
+    """Root mean square of the difference: a row that is near the exact sample is good, be it blurred."""
+    return float(np.sqrt(np.mean(np.square(shown - exact, dtype=np.float64))))
 
 
 def measure_preview(
@@ -38,6 +47,8 @@ def measure_preview(
     table: np.ndarray | None = None,
     rounds: int = 4,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
+    judge: Judge = rms,
+    candidates: Sequence[int] | None = None,
 ) -> Preview:
     """Run `rounds` rounds on held-out noises and compare.
 
@@ -47,31 +58,41 @@ def measure_preview(
         adapter, table: a fine-tuned model and its lambda `[rounds of the table, T]`; None for plain Picard.
         rounds: to measure.
         linearization: the sampler's.
+        judge: what is least where a row is best; images may want one that looks at sharpness too.
+        candidates: rows 0 .. T - 1 to try, by default all; the last state is always tried.
+
+    Raises:
+        ValueError: a candidate that is no row.
     """
     num_steps = len(base.solver)
+    tried = np.arange(num_steps) if candidates is None else np.asarray(candidates, int)
+    if tried.size and not (tried.min() >= 0 and tried.max() < num_steps):
+        raise ValueError(f"candidates must be rows 0..{num_steps - 1}, got {sorted(set(tried.tolist()))}")
     shares = np.zeros((rounds, num_steps), np.float32)
     if table is not None:
         shares[: len(table)] = table[:rounds]
-    error = np.asarray(_errors(model_fn, linearization, base, adapter, batch, jnp.asarray(shares)), np.float64)
-    rows = tuple(int(row) for row in np.argmin(error, axis=1))
-    return Preview((*rows, num_steps), error, rounds * num_steps * batch["exact"].shape[0])
+    exact, errors = np.asarray(batch["exact"][:, -1]), []
+    at = begin(batch["exact"][:, 0], num_steps)
+    for share in shares:
+        at, shown = _round(model_fn, linearization, base, adapter, at, batch, jnp.asarray(share), jnp.asarray(tried))
+        errors.append([judge(np.asarray(each), exact) for each in shown])
+    error, all_tried = np.asarray(errors, np.float64), (*(int(row) for row in tried), num_steps)
+    rows = tuple(all_tried[best] for best in np.argmin(error, axis=1))
+    return Preview((*rows, num_steps), all_tried, error, rounds * num_steps * exact.shape[0])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _errors(
+def _round(
     model_fn: ModelFn,
     linearization: Linearization,
     base: Base,
     adapter: Adapter | None,
+    at: Trajectory,
     batch: dict[str, Any],
-    shares: Array,
-) -> Array:
-    exact = jnp.moveaxis(batch["exact"], 0, 1)
+    share: Array,
+    tried: Array,
+) -> tuple[Trajectory, Array]:
+    """The next trajectory, and what could be shown of it `[candidates, B, ...]`."""
     z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
-
-    def body(at: Trajectory, share: Array) -> tuple[Trajectory, Array]:
-        new, data = evaluate_and_advance(model_fn, base, adapter, at, batch["cond"], z, share, linearization)
-        wrong = jnp.concatenate([data, new.x[-1:]]) - exact[-1:]
-        return new, jnp.sqrt(jnp.mean(wrong**2, axis=tuple(range(1, wrong.ndim))))
-
-    return lax.scan(body, begin(exact[0], len(base.solver)), shares)[1]
+    new, data = evaluate_and_advance(model_fn, base, adapter, at, batch["cond"], z, share, linearization)
+    return new, jnp.concatenate([data[tried], new.x[-1:]])

@@ -64,34 +64,27 @@ def test_parity_and_plot(outcome, tmp_path):
     assert (tmp_path / "fd.png").stat().st_size > 5_000
 
 
-def test_the_second_round_is_reported_by_the_run_with_most_samples(config, outcome, tmp_path, monkeypatch):
-    recorded = {}
-    monkeypatch.setattr(fd_study, "RESULTS", tmp_path)
-    monkeypatch.setattr(fd_study, "record", lambda name, value, command: recorded.setdefault(name, (value, command)))
-    monkeypatch.setattr(fd_study, "write_result", lambda *_, **__: None)
-    fd_study.write(config, outcome)
-    fd = outcome["fd"]
-    ratio, command = recorded["digits.ddim50.fd_ratio_round2"]
-    assert ratio == fd["PCM + secant, preview"][1] / fd["Picard"][1]
-    assert "--samples 16" in command and "digits.ddim50.fd_floor_round2" in recorded
-    early = {"solver": config.solver, "samples": 17}
-    (tmp_path / "fd_digits_early.json").write_text(json.dumps({"config": early}))
-    recorded.clear()
-    fd_study.write(config, outcome)
-    assert recorded and not any(name.endswith("_round2") for name in recorded)
-
-
-def test_only_the_methods_asked_for_are_run(config, monkeypatch):
-    seen = set()
+def test_methods_that_cannot_have_changed_keep_their_numbers(config, outcome, tmp_path, monkeypatch):
+    measured = []
 
     def image(config, model, source, method, rows, start, size):
-        seen.add(method)
+        measured.append(method)
         return [source.images[start : start + size]] * fd_study._rounds(config, method)
 
     monkeypatch.setattr(fd_study, "_images", image)
-    small = dataclasses.replace(config, methods=("Picard",), rounds=2, longer=1.0, name="early", out=config.out / "few")
-    outcome = fd_study.run(small, Console(file=io.StringIO()), few)
-    assert seen == {"sequential", "Picard"} == set(outcome["fd"]) and len(outcome["fd"]["Picard"]) == 2
-    assert small.study == "fd_digits_early"
-    with pytest.raises(ValueError, match=r"unknown methods \['Newton'\]; choose from Picard"):
-        fd_study.Config(methods=("Newton",))
+    monkeypatch.setattr(fd_study, "RESULTS", tmp_path)
+    known = {"fd": outcome["fd"], "about": outcome["about"] | {"PCM": "of another adapter"}}
+    (tmp_path / "fd_digits.json").write_text(json.dumps(known))
+    fresh = dataclasses.replace(config, out=tmp_path / "fresh")
+    again = fd_study.run(fresh, Console(file=io.StringIO()), few)
+    assert set(measured) == {"PCM"} and again["about"] == outcome["about"]
+    assert list(again["fd"]) == list(outcome["fd"])
+    for method in fd_study.METHODS:
+        assert (again["fd"][method] == outcome["fd"][method]) == (method != "PCM")
+    # Rows chosen for the base model make its preview another one, and nothing else.
+    path = tmp_path / f"{fd_study.previews_name('digits-ddim50')}.json"
+    path.write_text(json.dumps({"rows": {"Picard + secant": [3, 50]}}))
+    model = fd_study.load("digits")
+    assert fd_study._rows(fresh, model, "Picard + secant, preview") == (3, 50)
+    changed = [m for m in outcome["fd"] if fd_study.digest(fd_study._about(fresh, model, m)) != outcome["about"][m]]
+    assert changed == ["Picard + secant, preview"]

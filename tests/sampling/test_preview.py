@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from pcm_jax.training import Base, measure_preview, solve_batch
+from pcm_jax.training import Base, measure_preview, previews, solve_batch
 from tests import problems
 
 DATA = jnp.array([[0.5, -0.3, 0.9, 0.0], [-0.8, 0.2, 0.1, 0.6]])
@@ -94,3 +94,18 @@ def test_the_measured_rows_are_the_best_and_their_error_is_the_samplers(slope):
         ).sample
         error = np.sqrt(np.mean((np.asarray(shown) - exact) ** 2))
         np.testing.assert_allclose(error, found.error[rounds - 1].min(), rtol=1e-3, atol=1e-6)
+
+
+def test_a_judge_of_ones_own_chooses_among_the_candidates():
+    solver = pcm.solvers.ddim(problems.VP, 12)
+    base = Base(problems.mlp_params(), solver)
+    batch = solve_batch(problems.mlp, base, (6,), 8, lambda key, size: None, jax.random.key(3))
+    everything = measure_preview(problems.mlp, base, batch, rounds=2)
+    few = measure_preview(problems.mlp, base, batch, rounds=2, candidates=(3, 9))
+    assert few.candidates == (3, 9, 12)
+    np.testing.assert_array_equal(few.error, everything.error[:, [3, 9, 12]])
+    worst = measure_preview(problems.mlp, base, batch, rounds=2, judge=lambda *both: -previews.rms(*both))
+    np.testing.assert_array_equal(worst.error, -everything.error)
+    assert worst.rows[:2] == tuple(everything.error.argmax(1))
+    with pytest.raises(ValueError, match=r"candidates must be rows 0..11, got \[3, 12\]"):
+        measure_preview(problems.mlp, base, batch, candidates=(3, 12))
