@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import fd_study, previews
 from experiments.figures import RESULTS
 from experiments.previews import Previews, run_previews
-from pcm_jax.pretrained import load, load_adapter
+from pcm_jax.pretrained import ADAPTERS, load, load_adapter
 from tests.experiments.test_fd_study import few
 
 CONSOLE = Console(file=io.StringIO())
@@ -57,3 +57,11 @@ def test_rows_go_into_the_adapter_its_card_and_the_study(written, digits):
 def test_the_command_names_what_differs_from_the_default():
     assert Previews().command == "python -m experiments.pcm previews --model emoji32 --solver DDIM-100"
     assert Previews(noises=8).command.endswith("--noises 8")
+
+
+@pytest.mark.fast
+def test_the_shipped_rows_are_those_of_the_study():
+    result = json.loads((RESULTS / f"{fd_study.previews_name('emoji32-ddim100')}.json").read_text())
+    shipped = load_adapter("emoji32-ddim100", load("emoji32"))
+    assert tuple(result["rows"]["PCM + secant"]) == shipped.preview
+    assert result["command"] in (ADAPTERS / "emoji32-ddim100.md").read_text()
