@@ -53,7 +53,8 @@ class Normalizer:
     def _constant(self) -> Array:
         # Relative to the numbers' own size: what float32 cannot resolve would be blown up to [-1, 1].
         size = jnp.maximum(jnp.abs(jnp.asarray(self.low)), jnp.abs(jnp.asarray(self.high)))
-        return jnp.asarray(self.high) - self.low <= 1e-6 * size
+        # And devices flush the least float32 numbers to 0.
+        return jnp.asarray(self.high) - self.low <= jnp.maximum(1e-6 * size, 1e-30)
 
     def check(self, x: ArrayLike) -> None:
         """Raises ValueError if x is not `[.., n]`."""

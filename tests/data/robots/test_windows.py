@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -72,18 +72,20 @@ def test_horizons_and_sizes_that_do_not_fit():
 finite = st.floats(-1e4, 1e4, width=32)
 
 
+@example(np.array([[0.0], [1e-45]], np.float32))
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 4)), elements=finite))
 def test_a_normaliser_fills_the_interval_and_inverts(data):
     fitted = Normalizer.fit(data)
     inside = np.asarray(fitted.normalize(data))
     assert np.abs(inside).max() <= 1 + 1e-5
     spread = np.asarray(fitted.range)
-    moves = (data.max(0) - data.min(0)) > 1e-6 * np.abs(data).max(0)
+    moves = (data.max(0) - data.min(0)) > np.maximum(1e-6 * np.abs(data).max(0), 1e-30)
     assert np.all(inside[:, ~moves] == 0)
     np.testing.assert_allclose(inside[:, moves].max(0), 1, atol=1e-5)
     np.testing.assert_allclose(inside[:, moves].min(0), -1, atol=1e-5)
     back = np.asarray(fitted.unnormalize(inside))
-    assert np.all(np.abs(back - data) <= 1e-6 * np.abs(data).max(0) + 1e-5 * spread * moves)
+    allowed = np.maximum(1e-6 * np.abs(data).max(0), 1e-30) + 1e-5 * spread * moves
+    assert np.all(np.abs(back - data) <= allowed)
 
 
 @pytest.mark.fast
