@@ -166,7 +166,7 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharex=True, sharey=True)
     for axis, suffix, shown in zip(axes, ("", ", preview"), ("last state", "preview"), strict=True):
         for method, style in METHOD_STYLES.items():
-            if (values := fd.get(method + suffix)) is None:
+            if method.endswith("preview") or (values := fd.get(method + suffix)) is None:
                 continue
             axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
         axis.axhline(fd["sequential"][0], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
