@@ -98,6 +98,8 @@ def run(config: Config, console: Console, features: Features | None = None) -> d
                     sums.add(start, _images(config, model, source, method, rows, start, size), features)
                 bar.advance(task)
             fd[method] = [frechet_distance(each, data) for each in sums.moments]
+            if method in PREVIEWS:  # behind its last row it shows the last state, as the method without previews does
+                fd[method] += fd[method.removesuffix(", preview")][len(fd[method]) :]
     fd = {method: fd[method] for method in every}
     return {"fd": fd, "images": len(source), "parity": _parity(fd), "about": about}
 
@@ -165,6 +167,9 @@ def _images(
         return [source.pixels(np.asarray(case.sequential().sample))]
     slope, _ = METHODS[method.removesuffix(", preview")]
     rounds, adapter = _rounds(config, method), _adapter(config, model, method)
+    if rows is not None and rows[-1] == len(case.solver):
+        shown = [place for place, row in enumerate(rows) if row < len(case.solver)]
+        rounds = min(rounds, 1 + max(shown, default=0))
     options: dict[str, Any] = {"linearization": study.SLOPES[slope], "max_rounds": rounds, "preview": rows}
     if adapter is not None:
         options |= {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}
