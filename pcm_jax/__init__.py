@@ -4,8 +4,9 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pcm_jax import parallel, schedules, solvers, switching
+from pcm_jax import parallel, priors, schedules, solvers, switching
 from pcm_jax.results import ResultCode, SampleOutput, Stats
+from pcm_jax.sampling import certificate as certificates
 from pcm_jax.sampling import guess, linearization, sample_picard, sample_sequential
 from pcm_jax.sampling import residual as norms
 
@@ -20,6 +21,7 @@ __all__ = [
     "ResultCode",
     "SampleOutput",
     "Stats",
+    "certificates",
     "checkpoint",
     "data",
     "guess",
@@ -32,6 +34,7 @@ __all__ = [
     "parallel",
     "policy",
     "pretrained",
+    "priors",
     "sample_picard",
     "sample_sequential",
     "schedules",

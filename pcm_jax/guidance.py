@@ -70,6 +70,11 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
     return ClassifierFree(model_fn, float(scale), frozen)
 
 
+def guidance_scale(model_fn: ModelFn) -> float | None:
+    """Of `classifier_free`; None for a model without it."""
+    return model_fn.scale if isinstance(model_fn, ClassifierFree) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class PromptGuided:
     r"""u + s (c - u), u the prediction under cond["negative"], c under cond["prompt"]."""

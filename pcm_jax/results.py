@@ -25,14 +25,14 @@ class ResultCode(enum.IntEnum):
 
 _MESSAGES = {
     ResultCode.CONVERGED: "every state was accepted: the sample equals the sequential one to the stated tolerance",
-    ResultCode.MAX_ROUNDS: "max_rounds came before the last state was accepted; raise max_rounds (the number of steps "
-    "always suffices) or tol",
+    ResultCode.MAX_ROUNDS: "max_rounds came before the last state was accepted: raise max_rounds (the number of steps "
+    "always suffices) or tol; or errors accepted early in a sliding window grew beyond tol: raise window",
     ResultCode.NONFINITE: "the network returned NaN or inf on an accepted state; the sequential sampler does so too: "
     "check the weights, the prediction type and the dtype",
 }
 
 SENTINEL = -1
-"""Fills `residuals` and `accepted` behind a sample's last round."""
+"""Fills `bounds` and `accepted` behind a sample's last round."""
 
 
 @jax.tree_util.register_dataclass
@@ -45,14 +45,14 @@ class Stats:
     padded_evaluations: int32, rows computed for nothing: past the end of the trajectory, for samples that were
         already done, and to fill the last device. Under `vmap` each lane counts its own loop, although all of them
         run until the slowest is done.
-    residuals: `[max_rounds, B]`, largest residual in the window in each round, in units of the norm; SENTINEL after.
+    bounds: `[max_rounds, B]`, `error_bound` as each round knew it; SENTINEL after.
     accepted: int32 `[max_rounds, B]`, states accepted after each round, of the solver's T; SENTINEL after.
     """
 
     rounds: Array
     evaluations: Array
     padded_evaluations: Array
-    residuals: Array
+    bounds: Array
     accepted: Array
 
 
@@ -63,15 +63,16 @@ class SampleOutput:
 
     sample: `[B, ...]` in float32 (float64 when the noise is); NaN where `result` is NONFINITE.
     result: int32 `[B]`, a `ResultCode` for each sample.
-    residual: `[B]`, CONVERGED: the largest residual at which a state was accepted, at most `tol`; MAX_ROUNDS: the
-        largest in the last round.
+    error_bound: `[B]`, on the RMS distance from the sequential sample, in units of the data. CONVERGED: at most `tol`;
+        MAX_ROUNDS: what is known of the last state, inf where a row ran the fine-tuned model, the window never came to
+        the end or a preview is shown; NONFINITE: inf.
     trajectory: `[T + 1, B, ...]`, noise first, if it was asked for.
     iterates: `[max_rounds, B, ...]`, the sample as it stood after each round, if it was asked for.
     """
 
     sample: Array
     result: Array
-    residual: Array
+    error_bound: Array
     stats: Stats
     trajectory: Array | None = None
     iterates: Array | None = None

@@ -1,9 +1,11 @@
 """Every test runs strict, on eight CPU devices. PCM_JAX_TEST_PLATFORM=cuda (or tpu) runs the suite there instead."""
 
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
+import pytest
 
 # The suite compiles thousands of small programs and runs each once or twice: quick compilation saves a third of the
 # time. XLA reads this when it starts, with the first array.
@@ -21,6 +23,19 @@ _COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.to
 hypothesis.settings.register_profile("explore", max_examples=20, **_COMMON)
 hypothesis.settings.register_profile("ci", max_examples=20, derandomize=True, print_blob=True, **_COMMON)
 hypothesis.settings.register_profile("fast", max_examples=3, derandomize=True, **_COMMON)
+
+
+_MAPPINGS = 30_000
+"""Of memory, that a process may have before it drops what it compiled: Linux allows 65,530, each program takes some."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """A process that runs out of mappings is aborted in the middle of a compilation."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > _MAPPINGS:
+        jax.clear_caches()
 
 
 def pytest_configure(config) -> None:

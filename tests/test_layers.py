@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     {"types"},
-    {"results", "trees"},
+    {"results", "trees", "guidance"},
     {"schedules"},
     {"solvers"},
     {"parallel"},
+    {"priors"},
     {"switching"},
     {"sampling"},
-    {"guidance", "lora", "checkpoint", "data"},
+    {"lora", "checkpoint", "data"},
     {"networks"},
     {"training", "policy"},
     {"pretrained"},
@@ -24,7 +25,7 @@ LAYERS = (
 )
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
-CORE = {"types", "results", "schedules", "solvers", "parallel", "switching", "sampling"}
+CORE = {"types", "results", "guidance", "schedules", "solvers", "parallel", "priors", "switching", "sampling"}
 CORE_MAY_IMPORT = {"jax", "numpy"} | sys.stdlib_module_names
 
 HOME = {

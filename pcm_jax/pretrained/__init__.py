@@ -14,12 +14,14 @@ from pcm_jax.pretrained.policies import (
     export_policy,
     load_policy,
 )
+from pcm_jax.pretrained.priors import PRIORS, available_priors, load_prior, save_prior
 from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, load_params, save_params
 
 __all__ = [
     "ADAPTERS",
     "FOLDERS",
     "POLICIES",
+    "PRIORS",
     "WEIGHTS",
     "ModelConfig",
     "PolicyConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "available",
     "available_adapters",
     "available_policies",
+    "available_priors",
     "build_policy",
     "diffusers",
     "export",
@@ -39,7 +42,9 @@ __all__ = [
     "load_metadata",
     "load_params",
     "load_policy",
+    "load_prior",
     "load_unet1d",
     "save_adapter",
     "save_params",
+    "save_prior",
 ]

@@ -10,15 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.guidance import guidance_scale
 from pcm_jax.parallel import Executor, WindowAxis, single
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import picard, sequential
+from pcm_jax.sampling.certificate import Certificate, defect_sum
 from pcm_jax.sampling.gradient import adjoint, zeros_like_cotangent
 from pcm_jax.sampling.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows, count_rows, draw_step_noise
-from pcm_jax.sampling.residual import Norm, noise_units
 from pcm_jax.sampling.state import Inputs, LoopConfig
-from pcm_jax.sampling.validate import check_common, check_loop, check_switch
+from pcm_jax.sampling.validate import check_common, check_loop, check_prior, check_switch
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter, Switch
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
@@ -68,8 +70,9 @@ def sample_picard(
     tol: float = 1e-2,
     max_rounds: int | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
-    norm: Norm = noise_units,
+    certificate: Certificate = defect_sum(),  # noqa: B008 - frozen
     init: ArrayLike | None = None,
+    prior: GaussianPrior | None = None,
     adapter: Adapter | None = None,
     switch: Switch | None = None,
     executor: Executor = single(),  # noqa: B008 - frozen
@@ -84,20 +87,28 @@ def sample_picard(
         model_fn, params, noise, solver, cond, key, step_noise: as for `sample_sequential`. What is differentiated
             comes in through params, noise, cond or step_noise, not through a closure of model_fn.
         window: W, steps evaluated at once, 1..T. None is all T.
-        tol: a state is accepted once every state that it was computed from changed by at most `tol` in the last round,
-            measured by `norm`. 0 waits until nothing changes.
-        max_rounds: give up (result MAX_ROUNDS) after this many. T, the default, always suffices for the base model;
-            with an adapter, which may hold rows back, the default is 2 T.
+        tol: bound on the RMS error of each sample against the sequential one, in units of the data (of the state, for
+            EDM and flow tables). 0 waits until nothing changes. It does not count the rounding of the arithmetic: a
+            network's call on another number of rows rounds otherwise, so that both samplers differ by about
+            eps(network) + sqrt(T) eps(state), relative to the data (1e-6 in float32, 1e-3 with TF32 matrix products,
+            8e-3 in bfloat16). A tol below that means nothing and warns.
+        max_rounds: give up (result MAX_ROUNDS) after this many. T, the default, always suffices for the base model
+            with all rows in the window; with an adapter, which may hold rows back, the default is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
-        norm: units of `tol`, see `pcm_jax.norms`. The default's unit is the noise that DDPM would inject at the step.
+        certificate: what `tol` means, and the rule that accepts states: `pcm_jax.certificates.defect_sum()` bounds the
+            error; `last_change()` is ParaDiGMS's rule, which does not.
         init: a first guess, a trajectory `[T + 1, B, ...]`, such as `pcm_jax.guess.from_data` makes from a guess of
             the sample. It changes the rounds, never the fixed point.
+        prior: a Gaussian fit of the model's samples, such as `pcm_jax.pretrained.load("digits").prior`. This sampler's
+            trajectory under it is the first guess, and its Jacobian the slope of rows without history; no network call
+            is added. Labels or observations in `cond` choose its component, `guidance.classifier_free` counts; for
+            other conditioning pass `prior.pooled()`. Not together with init.
         adapter: a fine-tuned model (PCM) beside the base model: `pcm_jax.switching.ParameterSpace` (LoRA, one call) or
             `FeatureSpace` (any two models, two calls).
         switch: the adapter's share lambda in every row of every round, from `pcm_jax.switching` or any hashable
             function of `SwitchInput`. States are accepted under lambda = 0 alone, so a bad adapter or switch costs
             rounds and never exactness. With `max_rounds=k` it is the quality mode: the best sample after k rounds,
-            marked MAX_ROUNDS, with its residual; see `preview` too.
+            marked MAX_ROUNDS, with what is known of its error; see `preview` too.
         executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
         preview: for runs that end before they converge: the row, 0..T - 1, whose data prediction is the sample after 1,
             2, .. rounds (the last one for all later rounds); T, the default, is the last state. The network takes out
@@ -109,10 +120,11 @@ def sample_picard(
         throw: raise RuntimeError unless every sample converged. Only outside of traced code.
 
     Returns:
-        `SampleOutput`. `result` CONVERGED certifies that every state was accepted under the base model.
+        `SampleOutput`. `result` CONVERGED certifies that every state was accepted under the base model, and then
+            `error_bound` is at most tol.
         `jax.grad` of `sample` and `trajectory` goes through the fixed point (gradient.py): it is the sequential
         sampler's, and takes T vector-Jacobian products one after the other. No gradient flows through `iterates`,
-        residuals or counts; forward-mode and second derivatives are the sequential sampler's to give.
+        bounds or counts; forward-mode and second derivatives are the sequential sampler's to give.
 
     Raises:
         ValueError: arguments that do not fit, before anything is traced.
@@ -130,21 +142,23 @@ def sample_picard(
         tol=tol,
         max_rounds=max_rounds,
         linearization=linearization,
-        norm=norm,
+        certificate=certificate,
         init=init,
         executor=executor,
         preview=preview,
     )
+    check_prior(prior, solver, noise, cond, init)
     check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
     noise, state, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
     rows = None if preview is None else tuple(int(row) for row in preview)
     config = LoopConfig(
-        int(window), int(max_rounds), linearization, norm, switch, return_trajectory, return_rounds, rows
+        int(window), int(max_rounds), linearization, certificate, switch, return_trajectory, return_rounds, rows
     )
     call = _Call(model_fn, noise.dtype, config, executor)
     try:
-        out = _picard(call, params, adapter, cond, Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype)))
+        inputs = Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype), prior)
+        out = _picard(call, params, adapter, cond, inputs)
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(
             "model_fn closes over values that are being differentiated; pass them in params or cond"
@@ -178,6 +192,7 @@ def _compiled(call: _Call) -> Callable[..., SampleOutput]:
 
             return axis.map_rows(rows, x, time, share)
 
+        inputs = inputs.begun(cond, guidance_scale(call.model_fn))
         out = picard.run(evaluate, inputs, call.config, axis, (params, adapter, cond))
         return count_rows(call.model_fn, out)
 

@@ -41,8 +41,11 @@ class Linearization(Protocol):
     def needs_history(self) -> bool:
         """Whether `slope` reads the round before."""
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
-        """A `[W, B]` from the solver's rows `[W, B]`, states x `[W, B, ...]` and steps F(x) `[W, B, ...]`."""
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
+        """A `[W, B]` from the solver's rows `[W, B]`, states x `[W, B, ...]` and steps F(x) `[W, B, ...]`.
+
+        first: `[W, B]`, what a prior says of a row before there is history.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,7 @@ class _Constant:
     value: float
     needs_history: bool = False
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.full(x.shape[:2], self.value, x.dtype)
 
 
@@ -59,7 +62,7 @@ class _Held:
     column: str
     needs_history: bool = False
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.asarray(getattr(rows, self.column), x.dtype)
 
 
@@ -69,7 +72,7 @@ class _Secant:
     high: float
     needs_history: bool = True
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None) -> Array:
+    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         assert before is not None
         dims = tuple(range(2, x.ndim))
         dx = x - before.x
@@ -78,8 +81,8 @@ class _Secant:
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
         floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * jnp.sum(x * x, dims)
         known = before.valid & (moved > floor) & jnp.isfinite(ratio)
-        unknown = jnp.ones_like(ratio)
-        if before.returned is not None:
+        unknown = jnp.ones_like(ratio) if first is None else first
+        if before.returned is not None and first is None:
             unknown = jnp.where(before.returned, jnp.asarray(rows.held_data, x.dtype), unknown)
         return jnp.where(known, jnp.clip(ratio, self.low, self.high), unknown)
 
@@ -109,8 +112,9 @@ def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
 
         A_i = clip(<F_i(x) - F_i(x_old), x - x_old> / |x - x_old|^2, low, high)
 
-    1 in a row's first round and where x did not move. Where the fine-tuned model has just handed back to the base model
-    it is the slope with the data prediction held: near the solution, without history, that is the better one.
+    Without history, in a row's first round, where x did not move and where the fine-tuned model has just handed back to
+    the base model, it is the prior's slope. If there is no prior it is 1, and behind the fine-tuned model the slope
+    with the data prediction held: near the solution that is the better one.
     """
     if not 0 <= low < high:
         raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")

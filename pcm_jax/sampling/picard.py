@@ -18,6 +18,7 @@ from jax import lax
 
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.results import SENTINEL, ResultCode, SampleOutput
+from pcm_jax.sampling.certificate import Evidence
 from pcm_jax.sampling.linearization import History
 from pcm_jax.sampling.preview import data_prediction, last_state
 from pcm_jax.sampling.state import Inputs, LoopConfig, Rows, State, initial
@@ -62,7 +63,9 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
 
     # One batched network call, and the steps F_i(x_i) of all rows. Past the end the step is the identity.
     prediction = evaluate(table.network_input(state.x[:-1]), table.time, share)
-    z = None if inputs.step_noise is None else take_rows(inputs.step_noise, index)
+    z, first_slope = (
+        None if each is None else take_rows(each, index) for each in (inputs.step_noise, inputs.first_slope)
+    )
     f, step, y = sweep(
         table,
         config.linearization,
@@ -73,22 +76,34 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         inside=inside,
         share=share,
         history=history,
+        first_slope=first_slope,
     )
 
-    # Certificate: state b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
     finite = jnp.all(jnp.isfinite(y), axis=tuple(range(2, y.ndim)))
-    residual = jnp.where(finite, config.norm(y - state.x[1:], jnp.asarray(table.variance, y.dtype)), jnp.inf)
-    settled = jnp.concatenate([jnp.ones_like(inside[:1]), residual[:-1] <= inputs.tol])
     base = jnp.ones_like(inside) if share is None else share == 0
-    certified = inside & settled & base & finite
-    shift = jnp.where(active, leading(certified), 0)
+    verdict = config.certificate.judge(
+        Evidence(
+            row=row,
+            num_steps=num_steps,
+            x=state.x,
+            step=step,
+            y=y,
+            variance=jnp.asarray(table.variance, y.dtype),
+            inside=inside,
+            sound=base & finite,
+            before=history,
+            spent=state.spent,
+            bound=state.bound,
+        ),
+        inputs.tol,
+    )
+    shift = jnp.where(active, verdict.accepted, 0)
     failed = state.failed | (active & base[0] & ~finite[0])
     front = state.front + shift
 
     last_good = leading(finite)
-    inputs_used = (jnp.arange(window)[:, None] < shift[None] - 1) & active[None]
-    reached = jnp.maximum(state.reached, jnp.max(jnp.where(inputs_used, residual, 0.0), axis=0))
-    last = jnp.where(active, jnp.max(jnp.where(inside, residual, 0.0), axis=0), state.last)
+    spent = jnp.where(active, verdict.spent, state.spent)
+    bound = jnp.where(active, jnp.where(front >= num_steps, spent, verdict.bound), state.bound)
     trajectory = state.trajectory
     if trajectory is not None:
         # Rows past the end, and rows of samples that are done, are sent out of range and dropped.
@@ -103,7 +118,7 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         state.stats,
         rounds=state.stats.rounds + active,
         evaluations=state.stats.evaluations + jnp.where(active, jnp.sum(inside, axis=0, dtype=jnp.int32), 0),
-        residuals=state.stats.residuals.at[state.round].set(jnp.where(active, last, SENTINEL)),
+        bounds=state.stats.bounds.at[state.round].set(jnp.where(active, bound, SENTINEL)),
         accepted=state.stats.accepted.at[state.round].set(jnp.where(active, front, SENTINEL)),
     )
     x = slide(jnp.concatenate([state.x[:1], y]), shift, last_good, front, inputs.guess)
@@ -119,10 +134,10 @@ def _round(evaluate: Evaluate, inputs: Inputs, config: LoopConfig, axis: WindowA
         x=x,
         f_edge=f_edge,
         history=_remember(state, step, shift, config),
-        rows=_age(residual, state.rows.age, share, shift),
+        rows=_age(verdict.residual, state.rows.age, share, shift),
         failed=failed,
-        reached=reached,
-        last=last,
+        spent=spent,
+        bound=bound,
         stats=stats,
         trajectory=trajectory,
         preview=preview,
@@ -167,9 +182,12 @@ def _age(residual: Array, age: Array, share: Array | None, shift: Array) -> Rows
 
 def _finalize(inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State) -> SampleOutput:
     num_steps, batch = len(inputs.solver), inputs.noise.shape[0]
-    converged = (state.front >= num_steps) & ~state.failed
+    # A sliding window may accept an error that the rows behind it make larger than the tolerance.
+    converged = (state.front >= num_steps) & (state.spent <= inputs.tol) & ~state.failed
     result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
     result = jnp.where(state.failed, ResultCode.NONFINITE, result).astype(jnp.int32)
+    # A preview is another row's data prediction: nothing is known of it.
+    bound = state.bound if state.preview is None else jnp.where(state.front >= num_steps, state.bound, jnp.inf)
     sample = _shown(state, num_steps)
     sample = jnp.where(_like(state.failed, sample), jnp.nan, sample)
     iterates = state.iterates
@@ -181,7 +199,7 @@ def _finalize(inputs: Inputs, config: LoopConfig, axis: WindowAxis, state: State
     return SampleOutput(
         sample=sample,
         result=result,
-        residual=jnp.where(converged, state.reached, state.last),
+        error_bound=jnp.where(state.failed, jnp.inf, bound),
         stats=dataclasses.replace(state.stats, padded_evaluations=padded),
         trajectory=state.trajectory,
         iterates=iterates,

@@ -59,12 +59,12 @@ def run(
     return SampleOutput(
         sample=sample,
         result=jnp.where(finite, ResultCode.CONVERGED, ResultCode.NONFINITE).astype(jnp.int32),
-        residual=jnp.zeros(batch, sample.dtype),
+        error_bound=jnp.zeros(batch, sample.dtype),
         stats=Stats(
             rounds=counts,
             evaluations=counts,
             padded_evaluations=jnp.int32(0),
-            residuals=jnp.zeros((steps, batch), sample.dtype),
+            bounds=jnp.zeros((steps, batch), sample.dtype),
             accepted=jnp.broadcast_to(jnp.arange(1, steps + 1, dtype=jnp.int32)[:, None], (steps, batch)),
         ),
         trajectory=jnp.concatenate([noise[None], states]) if return_trajectory else None,

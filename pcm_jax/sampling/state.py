@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from pcm_jax.priors import GaussianPrior, start
 from pcm_jax.results import SENTINEL, Stats
+from pcm_jax.sampling.certificate import Certificate
 from pcm_jax.sampling.linearization import History, Linearization
-from pcm_jax.sampling.residual import Norm
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Switch
-from pcm_jax.types import Array
+from pcm_jax.types import Array, Cond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LoopConfig:
     window: int
     max_rounds: int
     linearization: Linearization
-    norm: Norm
+    certificate: Certificate
     switch: Switch | None = None
     return_trajectory: bool = False
     return_rounds: bool = False
@@ -30,17 +31,29 @@ class LoopConfig:
 
 
 class Inputs(NamedTuple):
-    """Arrays that no round changes: noise `[B, ...]`, step noise `[T, B, ...]`, a guess `[T + 1, B, ...]`."""
+    """Arrays that no round changes: noise `[B, ...]`, step noise `[T, B, ...]`, a guess `[T + 1, B, ...]`.
+
+    prior: makes a guess and the first slopes `[T, B]`, see `begun`.
+    """
 
     solver: Solver
     noise: Array
     step_noise: Array | None
     guess: Array | None
     tol: Array
+    prior: GaussianPrior | None = None
+    first_slope: Array | None = None
+
+    def begun(self, cond: Cond, guidance: float | None) -> Inputs:
+        """With the prior's guess and slopes, no network call; inside the compiled sampler."""
+        if self.prior is None:
+            return self
+        guess, slope = start(self.prior, self.solver, self.noise, self.step_noise, cond, guidance=guidance)
+        return self._replace(prior=None, guess=guess, first_slope=slope)
 
 
 class Rows(NamedTuple):
-    """What a window row remembers of the last round: residual, age and lambda (None without a switch) `[W, B]`."""
+    """What a window row remembers: the certificate's residual, age and lambda (None without a switch) `[W, B]`."""
 
     residual: Array
     age: Array
@@ -48,7 +61,11 @@ class Rows(NamedTuple):
 
 
 class State(NamedTuple):
-    """Loop carry. `front` `[B]` is the last exact state; `x` `[W + 1, B, ...]` holds the states from there on."""
+    """Loop carry.
+
+    `front` `[B]` is the last accepted state, `spent` `[B]` bounds its error; `x` `[W + 1, B, ...]` holds the states
+    from there on, and `bound` `[B]` is what the last round said of the error of the sample.
+    """
 
     round: Array
     front: Array
@@ -57,8 +74,8 @@ class State(NamedTuple):
     history: History | None
     rows: Rows
     failed: Array
-    reached: Array
-    last: Array
+    spent: Array
+    bound: Array
     stats: Stats
     trajectory: Array | None
     preview: Array | None
@@ -74,7 +91,7 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
     if inputs.guess is not None:
         x = jnp.concatenate([noise[None], inputs.guess[1 : window + 1]])
     history = None
-    if config.linearization.needs_history:
+    if config.linearization.needs_history or config.certificate.needs_history:
         history = History(x[:-1], x[:-1], jnp.zeros((window, batch), bool))
     trajectory = None
     if config.return_trajectory:
@@ -91,7 +108,7 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
         rounds=counts,
         evaluations=counts,
         padded_evaluations=jnp.int32(0),
-        residuals=jnp.full((config.max_rounds, batch), SENTINEL, x.dtype),
+        bounds=jnp.full((config.max_rounds, batch), SENTINEL, x.dtype),
         accepted=jnp.full((config.max_rounds, batch), SENTINEL, jnp.int32),
     )
     return State(
@@ -102,8 +119,8 @@ def initial(inputs: Inputs, config: LoopConfig) -> State:
         history=history,
         rows=rows,
         failed=~jnp.all(jnp.isfinite(noise), axis=tuple(range(1, noise.ndim))),
-        reached=jnp.zeros(batch, x.dtype),
-        last=jnp.full(batch, jnp.inf, x.dtype),
+        spent=jnp.zeros(batch, x.dtype),
+        bound=jnp.full(batch, jnp.inf, x.dtype),
         stats=stats,
         trajectory=trajectory,
         preview=None if config.preview is None else noise,

@@ -24,6 +24,7 @@ def sweep(
     inside: Array | None = None,
     share: Array | None = None,
     history: History | None = None,
+    first_slope: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """(f, steps F(x), new states y) of a round, each `[W, B, ...]`; y are the states after x's first.
 
@@ -37,6 +38,7 @@ def sweep(
         share: lambda `[W, B]`. Rows of the fine-tuned model are not clipped: what it must say for one round to land on
             the exact state is no picture of the data, and no state computed from it is ever certified.
         history: the round before.
+        first_slope: `[W, B]`, the prior's, for rows without history.
     """
     old = x[:-1]
     f = table.data(old, prediction, free=None if share is None else share > 0)
@@ -44,7 +46,10 @@ def sweep(
     step = table.step(old, f, f_prev, step_noise)
     if inside is not None:
         step = jnp.where(inside.reshape(inside.shape + (1,) * (step.ndim - inside.ndim)), step, old)
-    return f, step, solve(x, step, linearization.slope(table, old, step, history))
+    if share is not None and first_slope is not None:
+        # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
+        first_slope = jnp.where(share > 0, 1.0, first_slope)
+    return f, step, solve(x, step, linearization.slope(table, old, step, history, first_slope))
 
 
 def same_operator(history: History | None, before: Array | None, share: Array) -> History | None:

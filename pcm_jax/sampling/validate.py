@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import warnings
 from collections.abc import Hashable
 from types import FunctionType
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import priors
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import ModelFn
@@ -65,7 +67,7 @@ def check_loop(
     tol: Any,
     max_rounds: Any,
     linearization: Any,
-    norm: Any,
+    certificate: Any,
     init: Any,
     executor: Any,
     preview: Any = None,
@@ -80,22 +82,19 @@ def check_loop(
         raise ValueError(
             f"tol must be at least 0 and finite, got {tol}; 0 asks for states that no longer change at all"
         )
+    _warn_of_rounding(tol, steps, jnp.result_type(noise))
     if isinstance(linearization, type) or not hasattr(linearization, "slope"):
         raise ValueError(
             "linearization must be an object such as pcm_jax.linearization.secant() (mind the parentheses)"
         )
     if not hasattr(executor, "compile"):
         raise ValueError("executor must be an object such as pcm_jax.parallel.pmap() (mind the parentheses)")
-    if not callable(norm):
-        raise ValueError(f"norm must be a function such as pcm_jax.norms.noise_units, got {norm!r}")
-    batch, dtype = jnp.shape(noise)[0], jnp.promote_types(jnp.result_type(noise), jnp.float32)
-    change = jax.ShapeDtypeStruct((1, *jnp.shape(noise)), dtype)
-    found = jax.eval_shape(norm, change, jax.ShapeDtypeStruct((1, batch), dtype))
-    if getattr(found, "shape", None) != (1, batch):
+    if isinstance(certificate, type) or not hasattr(certificate, "judge"):
         raise ValueError(
-            f"norm must return [W, B], one residual for each state, got {getattr(found, 'shape', found)}; reduce over "
-            "the sample's own axes alone: axis=tuple(range(2, change.ndim))"
+            "certificate must be an object such as pcm_jax.certificates.defect_sum() (mind the parentheses), got "
+            f"{certificate!r}"
         )
+    _check_norm(certificate.norm, jnp.shape(noise), jnp.promote_types(jnp.result_type(noise), jnp.float32))
     if preview is not None:
         if isinstance(preview, int) or not len(preview):
             raise ValueError(
@@ -106,6 +105,36 @@ def check_loop(
     expected = (steps + 1, *jnp.shape(noise))
     if init is not None and jnp.shape(init) != expected:
         raise ValueError(f"init must be a trajectory of shape {expected} (noise first), got {jnp.shape(init)}")
+
+
+def check_prior(prior: Any, solver: Solver, noise: Any, cond: Any, init: Any) -> None:
+    """A first guess comes from init or from a prior that fits."""
+    if prior is None:
+        return
+    if init is not None:
+        raise ValueError("init and prior are both first guesses: pass one of them")
+    priors.check(prior, solver, noise, cond)
+
+
+_FASTEST = (None, "default", "fastest")
+"""Settings of jax_default_matmul_precision under which accelerators round float32 products to TF32 or bfloat16."""
+
+
+def _warn_of_rounding(tol: Any, steps: int, dtype: Any) -> None:
+    if isinstance(tol, jax.core.Tracer) or tol == 0:
+        return
+    state = jnp.promote_types(dtype, jnp.float32)
+    network = float(jnp.finfo(dtype).eps)
+    if dtype == jnp.float32 and jax.config.jax_default_matmul_precision in _FASTEST:  # type: ignore[attr-defined]
+        network = {"gpu": 2.0**-10, "tpu": 2.0**-7}.get(jax.default_backend(), network)
+    least = network + steps**0.5 * float(jnp.finfo(state).eps)
+    if tol < least:
+        warnings.warn(
+            f"tol={tol:g} is below {least:.1g}, by which rounding alone sets the samplers apart here (network in "
+            f"{dtype} on {jax.default_backend()}): raise tol, take a wider dtype or "
+            "jax.default_matmul_precision('float32'), or pass tol=0 for rounds until nothing changes",
+            stacklevel=4,
+        )
 
 
 def check_switch(
@@ -143,6 +172,18 @@ def _check_adapter(model_fn: ModelFn, structure: Any, described: tuple[tuple[tup
     out = jax.eval_shape(predict, adapter, params, noise, cond, time, share)
     if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (noise.shape, noise.dtype):
         raise ValueError(f"the adapter returned {out} for an input {noise}; it must be like the input")
+
+
+def _check_norm(norm: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    if not callable(norm):
+        raise ValueError(f"a certificate's norm must be a function such as pcm_jax.norms.noise_units, got {norm!r}")
+    change, variance = jax.ShapeDtypeStruct((1, *shape), dtype), jax.ShapeDtypeStruct((1, shape[0]), dtype)
+    found = jax.eval_shape(norm, change, variance)
+    if getattr(found, "shape", None) != variance.shape:
+        raise ValueError(
+            f"norm must return [W, B], one residual for each state, got {getattr(found, 'shape', found)}; reduce over "
+            "the sample's own axes alone: axis=tuple(range(2, change.ndim))"
+        )
 
 
 @functools.lru_cache(maxsize=32)

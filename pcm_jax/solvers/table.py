@@ -34,6 +34,7 @@ class Solver:
     variance: what an ancestral (DDPM) step would inject at this step, the unit of tolerances.
     held_data, held_noise: d x_{i+1} / d x_i while the data (noise) prediction is held, slopes for linearisation.
     data_gain: d x_{i+1} / d x_0 while the data prediction is x_0 in every row.
+    alpha, sigma: the state of the row is x_i = alpha x_0 + sigma eps; None in a table that does not know.
     clip: bound on |data prediction|, or a function of it that is applied to every row on its own.
     """
 
@@ -53,6 +54,8 @@ class Solver:
     clip: Clip = dataclasses.field(default=None, metadata={"static": True})
     multistep: bool = dataclasses.field(default=False, metadata={"static": True})
     stochastic: bool = dataclasses.field(default=False, metadata={"static": True})
+    alpha: ArrayLike | None = None
+    sigma: ArrayLike | None = None
 
     def __len__(self) -> int:
         return int(self.time.shape[0])
@@ -224,6 +227,8 @@ def build(
         "held_data": held_data,
         "held_noise": held_noise,
         "data_gain": data_gain,
+        "alpha": grid.alpha[:-1],
+        "sigma": grid.sigma[:-1],
     }
     bad = [column for column, value in table.items() if not np.all(np.isfinite(value))]
     if bad:

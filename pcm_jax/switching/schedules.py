@@ -23,8 +23,8 @@ class SwitchInput(NamedTuple):
     """What a switch may look at.
 
     round: scalar int32, from 0. row: int32 `[W, B]`, index in the solver's table. age: int32 `[W, B]`, rounds that the
-    row has been in the window. residual: `[W, B]`, the row's change in the last round in units of the norm, inf before
-    its first.
+    row has been in the window. residual: `[W, B]`, the row's defect ||F(x_i) - x_{i+1}|| in the last round, RMS in
+    units of the data (or what the certificate measures); inf before its first and where the fine-tuned model ran.
     """
 
     round: Array
@@ -137,8 +137,8 @@ def calibrated(table: ArrayLike) -> Switch:
     return _Table(tuple(map(tuple, values.tolist())))
 
 
-def adaptive(threshold: float = 1.0, rounds: int = 8) -> Switch:
-    """lambda = 1 while the row's last change is above `threshold` (units of the norm) and its age under `rounds`."""
+def adaptive(threshold: float = 0.05, rounds: int = 8) -> Switch:
+    """lambda = 1 while the row's last residual is above `threshold` (units of the data) and its age under `rounds`."""
     if not threshold > 0:
         raise ValueError(f"adaptive() takes a threshold above 0, got {threshold}; compare with the sampler's tol")
     return _Adaptive(float(threshold), _rounds("adaptive", rounds, 1))

@@ -4,6 +4,7 @@ from pcm_jax.training.calibration import Calibration, calibrate
 from pcm_jax.training.consistency import Consistency, consistency
 from pcm_jax.training.denoising import denoising_loss
 from pcm_jax.training.finetune import FinetuneConfig, Finetuned, finetune
+from pcm_jax.training.gaussian_prior import fit_prior_from_model
 from pcm_jax.training.previews import Preview, measure_preview
 from pcm_jax.training.rounds import Base, error_per_round
 from pcm_jax.training.state import OptimizerConfig, TrainState, init_state, make_step, update_ema
@@ -31,6 +32,7 @@ __all__ = [
     "denoising_loss",
     "error_per_round",
     "finetune",
+    "fit_prior_from_model",
     "init_state",
     "make_step",
     "measure_preview",

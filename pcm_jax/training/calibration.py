@@ -69,7 +69,7 @@ def calibrate(
     exact = jnp.moveaxis(batch["exact"], 0, 1)
     z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
     num_steps, size = len(base.solver), exact.shape[1]
-    at = begin(exact[0], num_steps)
+    at = begin(model_fn, base, exact[0], batch["cond"], z)
     run = functools.partial(_judge, model_fn, linearization, ahead)
     table, drifts, errors, spent = [], [], [], 0
     for k in range(min(rounds, num_steps)):

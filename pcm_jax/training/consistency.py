@@ -126,13 +126,13 @@ class Consistency:
         def body(index: Array, at: Trajectory) -> Trajectory:
             return advance(self.model_fn, base, self.adapter(tuned), at, cond, z, table[index], self.linearization)
 
-        return jax.lax.fori_loop(0, k, body, begin(noise, len(base.solver))).x
+        return jax.lax.fori_loop(0, k, body, begin(self.model_fn, base, noise, cond, z)).x
 
     def _states(
         self, tuned: Tuned, base: Base, x: Array, exact: Array, cond: Any, z: Array | None, share: Array
     ) -> tuple[Array, Array]:
         """Error of the states behind the border after a round from x."""
-        at = begin(x[0], len(base.solver))._replace(x=x)
+        at = begin(self.model_fn, base, x[0], cond, z)._replace(x=x)
         at = advance(self.model_fn, base, self._straight(tuned), at, cond, z, share, self.linearization)
         for _ in range(self.unroll):
             at = advance(self.model_fn, base, None, at, cond, z, jnp.zeros_like(share), self.linearization)

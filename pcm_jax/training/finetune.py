@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling.linearization import Linearization, identity, secant
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import FeatureSpace, ParameterSpace, Switch, calibrated, never
@@ -87,6 +88,7 @@ def finetune(
     draw_cond: DrawCond,
     factored: FactoredFn | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
+    prior: GaussianPrior | None = None,
     stored: str | None = None,
     directory: str | None = None,
     report: Callable[[str], None] = lambda text: None,
@@ -100,6 +102,7 @@ def finetune(
         tuned: where to start; a LoRA needs `factored`, its factored form.
         draw_cond: conditioning to train on, such as `Labels(10)`.
         linearization: the slope that sampling will use.
+        prior: what sampling will start from; None for copies of the noise.
         stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once. It is
             checked before anything is computed.
         directory: phases are kept there, one folder each, and gone on with when they are there already.
@@ -112,7 +115,7 @@ def finetune(
     Raises:
         ValueError: a stored set that `StoredTrajectories` refuses, or one drawn from the seed of the held-out noises.
     """
-    base = Base(params, solver)
+    base = Base(params, solver, prior)
     spent = float(config.heldout * len(solver))
     if stored is not None:
         spent += _check_stored(stored, model_fn, base, shape, config)
@@ -123,6 +126,9 @@ def finetune(
     if config.paper:
         options = {"on_policy": False, "target": "states", "linearization": identity()} | options
     table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
+    import os
+
+    table[:, : int(float(os.environ.get("FIRST", "0")) * num_steps)] = 0.0
     tables, calibration = [table], None
     for phase, steps in enumerate(config.phases):
         loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
@@ -134,9 +140,9 @@ def finetune(
             "round_weights": config.round_weights if config.paper else None,
         }
         batches = (
-            OnlineTrajectories(model_fn, params, solver, shape, draw_cond=draw_cond, **how)
+            OnlineTrajectories(model_fn, params, solver, shape, draw_cond=draw_cond, prior=prior, **how)
             if stored is None
-            else StoredTrajectories(stored, params, solver, shape, **how)
+            else StoredTrajectories(stored, params, solver, shape, prior=prior, model_fn=model_fn, **how)
         )
 
         def curve(state: TrainState, loss: Consistency = loss, table: np.ndarray = table) -> dict[str, Any]:
@@ -197,6 +203,7 @@ def _check_stored(stored: str, model_fn: ModelFn, base: Base, shape: tuple[int, 
         rounds=config.paper_rounds if config.paper else max(1, tables),
         seed=0,
         source="on_policy" if on_policy else "picard",
+        prior=base.prior,
         model_fn=model_fn,
     ).records
     if pool.about["seed"] == config.seed:

@@ -72,7 +72,8 @@ def measure_preview(
     if table is not None:
         shares[: len(table)] = table[:rounds]
     exact, errors = np.asarray(batch["exact"][:, -1]), []
-    at = begin(batch["exact"][:, 0], num_steps)
+    z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
+    at = begin(model_fn, base, batch["exact"][:, 0], batch["cond"], z)
     for share in shares:
         at, shown = _round(model_fn, linearization, base, adapter, at, batch, jnp.asarray(share), jnp.asarray(tried))
         errors.append([judge(np.asarray(each), exact) for each in shown])

@@ -28,6 +28,7 @@ def about(base: Base, shape: Sequence[int]) -> dict[str, Any]:
         "solver": f"{solver.name}, {len(solver)} steps, clip {solver.clip}, table {fingerprint(solver)}",
         "parameters": fingerprint(base.params),
         "sample_shape": list(shape),
+        "prior": None if base.prior is None else fingerprint(base.prior),
     }
 
 
@@ -66,7 +67,7 @@ def defect(model_fn: ModelFn, base: Base, batch: Mapping[str, Any]) -> Array:
     """RMS of F_i(x_i) - x_{i+1} by RMS of x_{i+1} - x_i along exact trajectories: 0 for the model that made them."""
     exact = jnp.moveaxis(jnp.asarray(batch["exact"]), 0, 1)
     z = None if batch["step_noise"] is None else jnp.moveaxis(jnp.asarray(batch["step_noise"]), 0, 1)
-    at = begin(exact[0], len(base.solver))._replace(x=exact)
+    at = begin(model_fn, base, exact[0], batch["cond"], z)._replace(x=exact)
     y = advance(model_fn, base, None, at, batch["cond"], z, jnp.zeros(len(base.solver)), zero()).x
     drift = jnp.mean(jnp.square(exact[1:] - exact[:-1]))
     return jnp.sqrt(jnp.mean(jnp.square(y[1:] - exact[1:])) / jnp.maximum(drift, 1e-30))

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax.guidance import guidance_scale
+from pcm_jax.priors import GaussianPrior, start
 from pcm_jax.sampling.linearization import History, Linearization
 from pcm_jax.sampling.network import call_rows
 from pcm_jax.sampling.sweep import same_operator, sweep
@@ -18,26 +20,35 @@ from pcm_jax.types import Array, Cond, ModelFn, Params
 
 
 class Base(NamedTuple):
-    """What stays as it is while a model is fine-tuned: the base model's parameters and the solver."""
+    """What stays as it is while a model is fine-tuned: the base model's parameters, its solver, the guesses' prior."""
 
     params: Params
     solver: Solver
+    prior: GaussianPrior | None = None
 
 
 class Trajectory(NamedTuple):
-    """Between two rounds: states `[T + 1, B, ...]`, the last round's steps and inputs, and its lambda `[T]`."""
+    """Between two rounds: states `[T + 1, B, ...]`, the last round's steps and inputs, and its lambda `[T]`.
+
+    first_slope: `[T, B]` where there is no history, None without a prior.
+    """
 
     x: Array
     history: History
     share: Array
+    first_slope: Array | None = None
 
 
-def begin(noise: Array, num_steps: int) -> Trajectory:
-    """Every state a copy of the noise `[B, ...]`."""
+def begin(model_fn: ModelFn, base: Base, noise: Array, cond: Cond, step_noise: Array | None) -> Trajectory:
+    """What `sample_picard` starts from: the prior's guess, or every state a copy of the noise `[B, ...]`."""
+    num_steps, first_slope = len(base.solver), None
     x = jnp.broadcast_to(noise, (num_steps + 1, *noise.shape))
+    if base.prior is not None:
+        scale = guidance_scale(model_fn)
+        x, first_slope = start(base.prior, base.solver, noise, step_noise, cond, guidance=scale)
     unseen = jnp.zeros((num_steps, noise.shape[0]), bool)
     history = History(x[:-1], x[:-1], unseen, unseen)
-    return Trajectory(x, history, jnp.zeros(num_steps, x.dtype))
+    return Trajectory(x, history, jnp.zeros(num_steps, x.dtype), first_slope)
 
 
 def columns(solver: Solver, batch: int) -> Solver:
@@ -85,11 +96,12 @@ def evaluate_and_advance(
         step_noise=step_noise,
         share=rows,
         history=same_operator(at.history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
+        first_slope=at.first_slope,
     )
     seen = jnp.ones_like(at.history.valid)
     history: Any = History(at.x[:-1], step, seen, jnp.zeros_like(seen))
     data = table.clipped(table.data_prediction(at.x[:-1], f))
-    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share), data
+    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share, at.first_slope), data
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -111,4 +123,4 @@ def error_per_round(
         new = advance(model_fn, base, adapter, at, batch["cond"], z, share, linearization)
         return new, jnp.sqrt(jnp.mean((new.x[-1] - exact[-1]) ** 2))
 
-    return lax.scan(body, begin(exact[0], len(base.solver)), shares)[1]
+    return lax.scan(body, begin(model_fn, base, exact[0], batch["cond"], z), shares)[1]

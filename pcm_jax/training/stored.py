@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling.linearization import Linearization, identity
 from pcm_jax.solvers import Solver
 from pcm_jax.training import provenance
@@ -34,12 +35,13 @@ def collect(
     rounds: int = 1,
     shard_size: int = 50,
     linearization: Linearization | None = None,
+    prior: GaussianPrior | None = None,
     progress: bool = True,
 ) -> Path:
     """Solve, and write to `directory`: array_record through TFDS, see `pcm_jax.data.records`.
 
     A stopped collection goes on at its first missing shard, and ends with the same bytes. One shard at a time is in
-    memory. X^0 is the noise in every row and is not stored.
+    memory. X^0 is the prior's guess, or the noise in every row, and is not stored.
 
     Args:
         model_fn, params, solver: the base model and its sampler.
@@ -51,6 +53,7 @@ def collect(
         rounds: K, the states X^0 .. X^(K-1) of the base model are kept; 1 keeps the exact solutions alone.
         shard_size: trajectories solved and written at once.
         linearization: of those rounds, by default the identity, plain Picard.
+        prior: of the guess X^0.
         progress: show a bar.
 
     Raises:
@@ -65,7 +68,7 @@ def collect(
             f"{num_trajectories}, {rounds} and {shard_size}"
         )
     slope = identity() if linearization is None else linearization
-    base, key = Base(params, solver), jax.random.key(seed)
+    base, key = Base(params, solver, prior), jax.random.key(seed)
     lengths = [min(shard_size, num_trajectories - at) for at in range(0, num_trajectories, shard_size)]
 
     def solve(shard: int) -> dict[str, np.ndarray]:
@@ -101,8 +104,9 @@ class StoredTrajectories:
         seed: of the order.
         source: "on_policy" gives exact solutions, "picard" adds X^k.
         linearization: of the rounds of "picard", by default the identity.
+        prior: of the guess X^0.
         model_fn: if given, the first trajectory's steps are compared with its own, T evaluations: equal parameters do
-            not make equal guidance.
+            not make equal guidance. The guess of a prior needs it.
 
     Raises:
         ValueError: a set of another solver, model, slope or shape, one with fewer rounds or trajectories than asked
@@ -122,6 +126,7 @@ class StoredTrajectories:
         source: str = "on_policy",
         round_weights: Sequence[float] | None = None,
         linearization: Linearization | None = None,
+        prior: GaussianPrior | None = None,
         model_fn: ModelFn | None = None,
     ) -> None:
         from pcm_jax.data.records import Records
@@ -130,9 +135,14 @@ class StoredTrajectories:
             raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
         self._weights = round_probabilities(rounds, round_weights)
         records = Records(directory)
-        base, wanted = Base(params, solver), provenance.about(Base(params, solver), shape)
+        base = Base(params, solver, prior)
+        wanted = provenance.about(base, shape)
         if source == "picard" and rounds > 1:
             wanted["linearization"] = repr(identity() if linearization is None else linearization)
+        else:
+            del wanted["prior"]  # solutions do not depend on it
+        if source == "picard" and prior is not None and model_fn is None:
+            raise ValueError("a prior's guess depends on the model's guidance: pass model_fn= with prior=")
         provenance.check_about(directory, records.about, wanted)
         if source == "picard" and rounds > records.about["rounds"]:
             raise ValueError(
@@ -145,6 +155,7 @@ class StoredTrajectories:
             provenance.check_model(directory, model_fn, base, _nested(records.rows([0])))
         self.records, self._picard, self._seed, self._step = records, source == "picard", seed, 0
         self._batches = records.batches(batch_size, seed)
+        self._first = functools.partial(_first_guess, model_fn, base)
 
     def __next__(self) -> dict[str, Any]:
         index = self._batches[self._step]
@@ -152,8 +163,7 @@ class StoredTrajectories:
         rows = _nested(self.records.rows(index))
         batch: dict[str, Any] = {name: rows.get(name) for name in ("exact", "cond", "step_noise")}
         if self._picard:
-            exact = rows["exact"]
-            batch["x"] = rows["x"][:, k - 1] if k else np.repeat(exact[:, :1], exact.shape[1], axis=1)
+            batch["x"] = rows["x"][:, k - 1] if k else np.asarray(self._first(batch))
         batch["round"] = np.full(len(index), k, np.int32)
         self._step += 1
         return batch
@@ -199,6 +209,13 @@ def _nested(rows: Mapping[str, Any]) -> dict[str, Any]:
     return whole | ({"cond": parts} if parts else {})
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _first_guess(model_fn: ModelFn, base: Base, batch: dict[str, Any]) -> Array:
+    """X^0 `[B, T + 1, ...]`."""
+    z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
+    return jnp.moveaxis(begin(model_fn, base, batch["exact"][:, 0], batch["cond"], z).x, 0, 1)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _iterates(model_fn: ModelFn, linearization: Linearization, count: int, base: Base, batch: dict[str, Any]) -> Array:
     """X^1 .. X^count of the base model, `[B, count, T + 1, ...]`."""
@@ -209,5 +226,5 @@ def _iterates(model_fn: ModelFn, linearization: Linearization, count: int, base:
         new = advance(model_fn, base, None, at, batch["cond"], z, share, linearization)
         return new, new.x
 
-    start = begin(batch["exact"][:, 0], len(base.solver))
+    start = begin(model_fn, base, batch["exact"][:, 0], batch["cond"], z)
     return jnp.moveaxis(lax.scan(body, start, None, length=count)[1], 2, 0)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling import sample_sequential
 from pcm_jax.sampling.linearization import Linearization, identity
 from pcm_jax.sampling.network import draw_step_noise
@@ -79,7 +80,8 @@ def picard_iterate(
     def body(_: Array, at: Trajectory) -> Trajectory:
         return advance(model_fn, base, None, at, batch["cond"], z, share, linearization)
 
-    return jnp.moveaxis(jax.lax.fori_loop(0, rounds, body, begin(batch["exact"][:, 0], len(base.solver))).x, 0, 1)
+    start = begin(model_fn, base, batch["exact"][:, 0], batch["cond"], z)
+    return jnp.moveaxis(jax.lax.fori_loop(0, rounds, body, start).x, 0, 1)
 
 
 def round_probabilities(rounds: int, weights: Sequence[float] | None) -> np.ndarray:
@@ -97,8 +99,8 @@ class OnlineTrajectories:
 
     source: "on_policy" gives exact solutions, the loss itself runs the rounds of the model in training; "picard" adds
     X^k of the base model, the paper's data. rounds: k is drawn from 0 .. rounds - 1, one k for a batch, evenly or with
-    the weights round_weights, such as the errors after k rounds. Nothing is kept: each batch is solved when it is asked
-    for.
+    the weights round_weights, such as the errors after k rounds. prior: of the guess X^0. Nothing is kept: a batch is
+    solved when it is asked for.
     """
 
     def __init__(
@@ -115,13 +117,14 @@ class OnlineTrajectories:
         source: str = "on_policy",
         linearization: Linearization | None = None,
         round_weights: Sequence[float] | None = None,
+        prior: GaussianPrior | None = None,
     ) -> None:
         if source not in ("on_policy", "picard"):
             raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._weights = jnp.asarray(round_probabilities(rounds, round_weights), jnp.float32)
-        self._model_fn, self._base, self._shape = model_fn, Base(params, solver), tuple(shape)
+        self._model_fn, self._base, self._shape = model_fn, Base(params, solver, prior), tuple(shape)
         self._size, self._rounds, self._draw_cond = batch_size, rounds, draw_cond
         self._key, self._picard = jax.random.key(seed), source == "picard"
         self._linearization = identity() if linearization is None else linearization

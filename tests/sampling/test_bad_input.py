@@ -30,8 +30,11 @@ picard = functools.partial(pcm.sample_picard, problems.mlp, PARAMS)
         ({"window": np.array([4])}, "window must be a whole number"),
         ({"executor": pcm.parallel.pmap}, "executor must be an object .*mind the parentheses"),
         ({"executor": pcm.parallel.inside("nowhere")}, "there is none"),
-        ({"norm": "l2"}, "norm must be a function"),
-        ({"norm": lambda change, variance: jnp.max(change)}, r"norm must return \[W, B\]"),
+        ({"certificate": pcm.certificates.defect_sum("l2")}, "norm must be a function"),
+        (
+            {"certificate": pcm.certificates.defect_sum(lambda change, variance: jnp.max(change))},
+            r"norm must return \[W, B\]",
+        ),
         ({"key": 0}, "key must be one PRNG key"),
         ({"key": jax.random.split(jax.random.key(0), 4)}, "split a batch of keys with jax.vmap"),
         ({"max_rounds": 0}, "max_rounds must be a whole number, at least 1 .*10 always suffice"),

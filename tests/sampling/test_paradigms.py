@@ -28,6 +28,7 @@ def test_rounds(name, window, tol):
         window=window,
         tol=tol,
         linearization=pcm.linearization.identity(),
+        certificate=pcm.certificates.last_change(),
     )
 
     @jax.jit

@@ -48,7 +48,7 @@ def test_picard_is_sequential(data, solver, shape):
     window = data.draw(st.one_of(st.none(), st.integers(1, steps)), label="window")
     dtype = data.draw(st.sampled_from([jnp.float32, jnp.float32, jnp.bfloat16]), label="dtype")
     slope = getattr(pcm.linearization, data.draw(st.sampled_from(SLOPES), label="slope"))()
-    tol = data.draw(st.sampled_from([0.0, 1e-6, 1e-3, 1e-1]), label="tol")
+    tol = data.draw(st.sampled_from([0.0, 1e-5, 1e-3, 1e-1] if dtype == jnp.float32 else [0.0, 1e-1]), label="tol")
     key = jax.random.key(data.draw(st.integers(0, 2**31 - 1), label="seed"))
     noise = jax.random.normal(key, shape).astype(dtype)
     params = jnp.asarray(0.5, dtype)
@@ -59,8 +59,8 @@ def test_picard_is_sequential(data, solver, shape):
     )
     assert bool(jnp.all(out.converged)), out.result
     assert np.all(np.asarray(out.stats.rounds) <= steps)
-    assert float(jnp.max(out.residual)) <= np.float32(tol)
-    if tol > 1e-6:
+    assert float(jnp.max(out.error_bound)) <= np.float32(tol)
+    if tol > 1e-5:
         # What a tolerance leaves depends on the map; going on from there without one has to end at the same sample.
         states = pcm.sample_picard(
             network, params, noise, solver, key=key, cond=cond, tol=tol, return_trajectory=True

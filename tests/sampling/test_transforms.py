@@ -48,7 +48,7 @@ def test_a_slow_sample_does_not_hold_the_window_of_a_fast_one():
     def stiff(params, x, t, cond):
         return cond[:, None] * problems.mlp(params, x, t, None)
 
-    strength = jnp.array([1.0, 2.0])
+    strength = jnp.array([0.02, 2.0])
     sample = functools.partial(pcm.sample_picard, stiff, PARAMS, solver=SOLVER, tol=1e-3, window=6)
     together = sample(NOISE[:2], cond=strength)
     assert int(together.stats.rounds[0]) != int(together.stats.rounds[1])

@@ -30,7 +30,7 @@ class FreeDimensions:
     """The norm over the dimensions that are not known."""
 
     def __call__(self, change, variance):
-        return pcm.norms.noise_units(change[..., 2:], variance)
+        return pcm.norms.root_mean_square(change[..., 2:], variance)
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm_solver_pp"])
@@ -41,7 +41,9 @@ def test_inpainting_keeps_the_known_dimensions_and_is_sequential(name):
     options = {"cond": known, "key": problems.key_for(solver)}
     ref = pcm.sample_sequential(*args, **options)
     for window in (None, 5):
-        out = pcm.sample_picard(*args, **options, window=window, tol=1e-4, norm=FreeDimensions())
+        out = pcm.sample_picard(
+            *args, **options, window=window, tol=1e-4, certificate=pcm.certificates.defect_sum(FreeDimensions())
+        )
         assert bool(jnp.all(out.converged))
         np.testing.assert_allclose(out.sample, ref.sample, atol=1e-3)
         np.testing.assert_allclose(out.sample[:, :2], known[:, :2], atol=1e-4)
@@ -53,7 +55,9 @@ def test_inpainting_projects_the_first_guess_too():
     known = jax.random.normal(jax.random.key(9), (4, 6))
     args = (inpaint, problems.mlp_params(), problems.noise(), solver)
     right = pcm.sample_sequential(*args, cond=known, return_trajectory=True)
-    free = functools.partial(pcm.sample_picard, *args, cond=known, tol=1e-3, norm=FreeDimensions())
+    free = functools.partial(
+        pcm.sample_picard, *args, cond=known, tol=1e-3, certificate=pcm.certificates.defect_sum(FreeDimensions())
+    )
     assert int(free(init=right.trajectory).stats.rounds.max()) == 1
     wrong = free(init=right.trajectory.at[:, :, :2].add(100.0))
     assert int(wrong.stats.rounds.max()) == 1
@@ -74,17 +78,17 @@ def test_a_state_is_judged_by_the_variance_of_the_step_that_made_it():
     def objects(change, variance):
         return jnp.where(variance == unit, 1.0, 0.0)
 
-    out = pcm.sample_picard(*args, init=exact, norm=objects, tol=1e-2, window=12)
+    out = pcm.sample_picard(*args, init=exact, certificate=pcm.certificates.last_change(objects), tol=1e-2, window=12)
     # State step + 1 comes from step 5. It is accepted (its inputs are settled); what is computed from it is not.
     assert out.stats.accepted[0].tolist() == [step + 1] * 4
 
 
-def test_a_tolerance_bounds_the_last_change_and_not_the_error():
+def test_last_change_bounds_no_error():
     solver = pcm.solvers.ddim(problems.VP, 40)
     args = (problems.mlp, problems.mlp_params(), problems.noise(), solver)
     exact = pcm.sample_sequential(*args).sample
-    out = pcm.sample_picard(*args, tol=1e-2, norm=pcm.norms.largest)
-    assert float(out.residual.max()) <= 1e-2
+    out = pcm.sample_picard(*args, tol=1e-2, certificate=pcm.certificates.last_change(pcm.norms.largest))
+    assert float(out.error_bound.max()) <= 1e-2
     assert float(jnp.max(jnp.abs(out.sample - exact))) > 1e-2
 
 

@@ -166,7 +166,7 @@ def test_heun_has_one_row_for_each_call_and_ends_with_euler():
 def test_a_table_is_a_pytree_of_columns():
     table = pcm.solvers.ddim(problems.VP, 5)
     doubled = jax.tree.map(lambda column: 2 * column, table)
-    assert len(jax.tree.leaves(table)) == 12 and doubled.name == table.name
+    assert len(jax.tree.leaves(table)) == 14 and doubled.name == table.name
     rows = table.rows(jnp.array([[0, 1], [4, 4]]))
     assert rows.a.shape == (2, 2)
     assert {field.name for field in dataclasses.fields(table)} >= {"clip", "multistep", "stochastic"}

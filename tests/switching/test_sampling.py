@@ -147,11 +147,11 @@ def test_other_weights_of_an_adapter_do_not_compile_again():
 
 
 @pytest.mark.fast
-def test_quality_mode_returns_the_best_sample_so_far_with_its_residual():
+def test_quality_mode_returns_the_best_sample_so_far_with_its_bound():
     _, sample = both(problems.SOLVERS["ddim"]())
     out = sample(adapter=switching.FeatureSpace(NEAR), switch=switching.after(1), max_rounds=2)
     assert (np.asarray(out.result) == pcm.ResultCode.MAX_ROUNDS).all()
-    assert np.isfinite(out.sample).all() and (np.asarray(out.residual) > 0).all()
+    assert np.isfinite(out.sample).all() and (np.asarray(out.error_bound) > 0).all()
 
 
 @pytest.mark.fast

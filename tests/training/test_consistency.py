@@ -26,6 +26,7 @@ from pcm_jax.training import (
 from pcm_jax.training.rounds import advance, begin
 from pcm_jax.training.trainer import TrainConfig
 from tests import problems
+from tests.priors import models
 from tests.training.tiny import BASE, DDIM, FACTORED, MODEL, ONES, PARAMS, SHAPE, batch, fresh
 
 
@@ -37,17 +38,19 @@ def stream(source="on_policy", rounds=1, **options):
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm_solver_pp", "ddim-clip"])
 @pytest.mark.parametrize("slope", [identity(), secant()])
-def test_the_trainers_rounds_are_the_samplers(name, slope):
+@pytest.mark.parametrize("prior", [None, models.prior(shape=SHAPE)], ids=["copies", "prior"])
+def test_the_trainers_rounds_are_the_samplers(name, slope, prior):
     """Same states after k rounds, with the switch in the loop, for a fine-tuned model that differs."""
     solver = problems.SOLVERS[name]()
     made = batch(solver)
     z = None if made["step_noise"] is None else jnp.moveaxis(made["step_noise"], 0, 1)
     table = (np.arange(len(solver)) >= np.array([[5], [7]])).astype(np.float32)
     adapter = switching.FeatureSpace(jax.tree.map(lambda leaf: 1.1 * leaf, PARAMS))
-    at = begin(made["exact"][:, 0], len(solver))
+    base = Base(PARAMS, solver, prior)
+    at = begin(MODEL, base, made["exact"][:, 0], made["cond"], z)
     for k in range(4):
         share = jnp.asarray(table[k] if k < 2 else np.zeros(len(solver), np.float32))
-        at = advance(MODEL, Base(PARAMS, solver), adapter, at, made["cond"], z, share, slope)
+        at = advance(MODEL, base, adapter, at, made["cond"], z, share, slope)
         out = pcm.sample_picard(
             MODEL,
             PARAMS,
@@ -56,6 +59,7 @@ def test_the_trainers_rounds_are_the_samplers(name, slope):
             cond=made["cond"],
             step_noise=z,
             linearization=slope,
+            prior=prior,
             tol=0,
             max_rounds=k + 1,
             adapter=adapter,
