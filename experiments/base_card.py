@@ -36,8 +36,8 @@ out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=jnp.ar
 Labels are 0..9; {num_classes} is the null label: `pcm.guidance.classifier_free(model.model_fn, 2.0, {num_classes})`.
 
 ## Model
-{network} ({parameters:,} parameters, float32), schedule {schedule}, {prediction} prediction. Images are in [-1, 1]
-(standard deviation {data_std:.3f}); the weights are the moving average (EMA).
+{network} ({parameters:,} parameters, float32 stored in bfloat16), schedule {schedule}, {prediction} prediction.
+Images are in [-1, 1] (standard deviation {data_std:.3f}); the weights are the moving average (EMA).
 
 ## Data
 {data}
@@ -45,13 +45,12 @@ Labels are 0..9; {num_classes} is the null label: `pcm.guidance.classifier_free(
 ## Training
 {settings}
 
-{seconds:.0f} s on {device}; {versions}.
+{seconds:.0f} s on {device}; {versions}.{note}
 
 ## Measured
 | | |
 |---|---|
-| training loss (mean of the last 10 log lines, labels dropped at times) | {train_loss:.4f} |
-| held-out loss (EMA) | {heldout_loss:.4f} |
+{losses}
 | {sampler}: samples read as their label by a classifier of real images | {accuracy:.1%} of {samples} |
 | the same with guidance 2 | {accuracy_guided:.1%} |
 | held-out real images read as their label by that classifier | {accuracy_real:.1%} |
@@ -70,9 +69,27 @@ def card(
     about: About,
     made: Mapping[str, Any],
 ) -> str:
-    """Markdown from the run's own numbers."""
+    """Markdown from the run's own numbers.
+
+    Args:
+        model: what `load` rebuilds.
+        config: the run's.
+        outcome: what it measured. "note" says what else a reader must know of the run; "before" is {"parameters",
+            "heldout_loss"} of the model that this one replaced. Both may be missing, and so may "train_loss".
+        about: the model's name, command and data.
+        made: device and versions of the training.
+    """
     network, schedule = dict(model.network), dict(model.schedule)
     settings = {name: value for name, value in config.items() if name not in ("out", "resume", "ship")}
+    losses = {"held-out loss (EMA)": outcome["heldout_loss"]}
+    if "train_loss" in outcome:
+        losses = {
+            "training loss (mean of the last 10 log lines, labels dropped at times)": outcome["train_loss"]
+        } | losses
+    if before := outcome.get("before"):
+        losses[f"the same of the model that shipped before, {before['parameters']:,} parameters"] = before[
+            "heldout_loss"
+        ]
     return _CARD.format(
         name=model.name,
         command=about.command,
@@ -88,8 +105,8 @@ def card(
         seconds=outcome["seconds"],
         device=made["device"],
         versions=", ".join(f"{name} {value}" for name, value in made["versions"].items()),
-        train_loss=outcome["train_loss"],
-        heldout_loss=outcome["heldout_loss"],
+        note=f"\n{outcome['note']}" if "note" in outcome else "",
+        losses="\n".join(f"| {name} | {loss:.4f} |" for name, loss in losses.items()),
         sampler=outcome["sampler"],
         accuracy=outcome["quality"]["accuracy"],
         samples=outcome["quality"]["samples"],

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.base_card import About, card
 from experiments.base_quality import draw, heldout_loss, quality
-from experiments.figures import device, versions, write_result
+from experiments.figures import STORAGE, device, versions, write_result
 from pcm_jax.data import batch_iterator, load_source
 from pcm_jax.guidance import classifier_free
 from pcm_jax.pretrained import WEIGHTS, ModelConfig, export, load
@@ -89,7 +89,8 @@ def run_train(config: TrainBase, dataset: str, network: dict[str, Any], about: A
     console.print({name: value for name, value in outcome.items() if name != "curve"})
     if config.shipped:
         made = {"device": device(), "versions": versions()}
-        path = export(state.ema, model, card(model, dataclasses.asdict(config), outcome, about, made), WEIGHTS)
+        text = card(model, dataclasses.asdict(config), outcome, about, made)
+        path = export(state.ema, model, text, WEIGHTS, storage=STORAGE)
         write_result(f"{about.name}_train", outcome, config=config, seed=config.seed, command=about.command)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB), its configuration and its card")
     return outcome

@@ -2,14 +2,14 @@
 
     python -m experiments.emoji train                 # trains, then rewrites the weights, their card and the results
     python -m experiments.emoji train --steps 200 --out /tmp/look     # the shipped files stay as they are
-    python -m experiments.emoji sample --guidance 3   # a PNG grid from the shipped weights
+    python -m experiments.emoji sample                # a PNG grid from the shipped weights
 
-A UNet on 4x4 patches with self-attention at both levels, linear VP schedule, label dropout for guidance. It predicts
-the data: emoji are flat colours on white, and at equal training that gives a lower FD than predicting the noise, or
-velocity, or a larger network (try --prediction epsilon). The pictures come from three npm packages; without them the
-first command says what to type. Made for two CPU cores and 80 minutes there. On a GPU machine, more of
-everything (the data are found in $PCM_JAX_DATA):
-python -m experiments.emoji train --channels 128 256 --patch 2 --steps 60000 --batch-size 128 --ship
+A UNet on 2x2 patches with self-attention at its lower level, linear VP schedule, label dropout for guidance. It
+predicts the data: emoji are flat colours on white, and at equal training that gives a lower FD than predicting the
+noise, or velocity (try --prediction epsilon). The pictures come from three npm packages; without them the first command
+says what to type. Expected: held-out loss 0.107. Six minutes on an H200; 8.9 MB of weights. On two CPU cores a model of
+4x4 patches, whose seams show, takes 80 minutes and ends at 0.1134:
+python -m experiments.emoji train --steps 12000 --batch-size 64 --ema-decay 0.999 --patch 4 --attention 0 1
 A run that was stopped goes on where it was when the same command is given again.
 """
 
@@ -42,13 +42,14 @@ class Train(TrainBase):
     __doc__ = TrainBase.__doc__
 
     out: Path = Path("experiments/out/emoji32")
-    steps: int = 12_000
-    batch_size: int = 64
+    steps: int = 24_500
+    batch_size: int = 128
+    ema_decay: float = 0.9995
     judged: int = 300
     prediction: PredictionType = "data"
     channels: tuple[int, ...] = (96, 192)
-    attention: tuple[int, ...] = (0, 1)
-    patch: int = 4
+    attention: tuple[int, ...] = (1,)
+    patch: int = 2
     blocks: int = 1
 
 
@@ -57,6 +58,7 @@ class Sample(SampleBase):
     __doc__ = SampleBase.__doc__
 
     out: Path = RESULTS / "emoji32_samples.png"
+    guidance: float = 3.0
 
 
 Command = Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Sample, tyro.conf.subcommand("sample")]

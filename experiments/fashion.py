@@ -6,7 +6,9 @@
 
 A small UNet on 2x2 patches, linear VP schedule, epsilon prediction, label dropout for guidance. The images come from
 Debian's package dataset-fashion-mnist (apt-get install dataset-fashion-mnist), or from TFDS by name.
-Made for 2 CPU cores and under 40 minutes there; 1.8 MB of weights.
+Expected: held-out loss 0.0362, 82 % of DDIM-50 samples read as their label (84 % of held-out real images are). Five
+minutes on an H200; 5.9 MB of weights. On two CPU cores a smaller model takes 45 minutes and ends at 0.0479:
+python -m experiments.fashion train --steps 6000 --batch-size 64 --channels 32 64 --blocks 1
 A run that was stopped goes on where it was when the same command is given again.
 """
 
@@ -37,12 +39,12 @@ class Train(TrainBase):
     __doc__ = TrainBase.__doc__
 
     out: Path = Path("experiments/out/fashion")
-    steps: int = 6_000
-    batch_size: int = 64
+    steps: int = 15_000
+    batch_size: int = 256
     judged: int = 300
-    channels: tuple[int, ...] = (32, 64)
+    channels: tuple[int, ...] = (64, 128)
     patch: int = 2
-    blocks: int = 1
+    blocks: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Sample(SampleBase):
     __doc__ = SampleBase.__doc__
 
     out: Path = RESULTS / "fashion_samples.png"
+    guidance: float = 2.0
 
 
 Command = Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Sample, tyro.conf.subcommand("sample")]

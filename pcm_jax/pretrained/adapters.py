@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from pcm_jax import lora
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
-from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, save_params
+from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, rounded, save_params, widened
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
-from pcm_jax.trees import fingerprint
+from pcm_jax.trees import fingerprint, flatten
 from pcm_jax.types import ModelFn, Params
 
 ADAPTERS = Path(__file__).parent / "adapters"
@@ -57,6 +58,11 @@ class PretrainedAdapter:
     about: dict[str, Any]
 
     @property
+    def from_prior(self) -> bool:
+        """Whether it was trained from the model's prior: pass `prior=model.prior` too, and only then."""
+        return self.about.get("prior") is not None
+
+    @property
     def preview(self) -> tuple[int, ...] | None:
         """The rows for the default slope, the secant."""
         return self.previews.get("secant")
@@ -86,14 +92,20 @@ def save_adapter(
     model: Adapted,
     about: dict[str, Any] | None = None,
     previews: Mapping[str, Sequence[int]] | None = None,
+    *,
+    storage: DTypeLike | None = None,
 ) -> Path:
-    """Write a LoRA of `model`, with the model's fingerprint, its tables {"secant": `[rounds, T]`, ..} and previews."""
+    """Write a LoRA of `model`, with the model's fingerprint, its tables {"secant": `[rounds, T]`, ..} and previews.
+
+    storage: of the factors, as for `save_params`. The fingerprint is of `model.params` as they are: of a model that was
+    itself stored in bfloat16, give the one that was loaded.
+    """
     path = Path(path)
     lora.check(model.params, adapted)
     if "secant" not in tables:
         raise ValueError(f"tables must hold one for 'secant', the default slope, got {sorted(tables)}")
     tree = {
-        "factors": adapted.factors,
+        "factors": rounded(adapted.factors, storage),
         "tables": {name: np.asarray(table, np.float32) for name, table in tables.items()},
         "previews": {name: np.asarray(rows, np.int32) for name, rows in (previews or {}).items()},
     }
@@ -120,11 +132,12 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
     metadata, arrays = load_metadata(path), load_arrays(path)
     if not {"scale", "base"} <= metadata.keys() or "tables/secant" not in arrays:
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
+    kernels = flatten(model.params)
     factors: dict[str, dict[str, Any]] = {}
     for key, array in arrays.items():
         if key.startswith("factors/"):
             kernel, part = key.removeprefix("factors/").rsplit("/", 1)
-            factors.setdefault(kernel, {})[part] = jnp.asarray(array)
+            factors.setdefault(kernel, {})[part] = jnp.asarray(widened(array, kernels.get(kernel)))
     adapted = LoRA(factors, float(metadata["scale"]))
     if metadata["base"] != fingerprint(model.params):
         lora.check(model.params, adapted)  # says which kernel differs, if one does

@@ -10,9 +10,12 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from pcm_jax import networks, schedules
+from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, save_params
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import ModelFn, Params, PredictionType
 
@@ -70,12 +73,14 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A trained model and how to sample with it; fields as in `ModelConfig`. card: its model card, Markdown.
+    """A trained model and how to sample with it; fields as in `ModelConfig`.
+
+    card: its model card, Markdown. prior: the Gaussian first guess that comes with it, or None.
 
     Example:
         model = pcm_jax.pretrained.load("digits")
         solver = pcm_jax.solvers.ddim(model.schedule, 50, prediction=model.prediction, clip=model.clip)
-        pcm_jax.sample_sequential(model.model_fn, model.params, noise, solver, cond=labels)
+        pcm_jax.sample_picard(model.model_fn, model.params, noise, solver, cond=labels, prior=model.prior)
     """
 
     name: str
@@ -89,6 +94,7 @@ class Pretrained:
     clip: float | None
     config: ModelConfig
     card: str
+    prior: GaussianPrior | None = None
 
 
 def available(directory: str | Path = WEIGHTS) -> tuple[str, ...]:
@@ -128,14 +134,22 @@ def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
         clip=config.clip,
         config=config,
         card=card.read_text() if card.is_file() else "",
+        prior=find_prior(name) if directory == WEIGHTS else None,
     )
 
 
-def export(params: Params, config: ModelConfig, card: str, directory: str | Path = WEIGHTS) -> Path:
-    """Write the three files that `load` reads; returns the path of the weights."""
+def export(
+    params: Params,
+    config: ModelConfig,
+    card: str,
+    directory: str | Path = WEIGHTS,
+    *,
+    storage: DTypeLike | None = None,
+) -> Path:
+    """Write the three files that `load` reads, storage as for `save_params`; returns the path of the weights."""
     directory = Path(directory)
     path = directory / f"{config.name}.safetensors"
-    save_params(path, params, metadata={"name": config.name})
+    save_params(path, params, metadata={"name": config.name}, storage=storage)
     (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     (directory / f"{config.name}.md").write_text(card)
     return path

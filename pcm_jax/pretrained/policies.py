@@ -9,11 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from pcm_jax import networks, solvers
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.policy import Policy
-from pcm_jax.pretrained.safetensors_io import load_params, save_params
+from pcm_jax.pretrained.priors import find_prior
+from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
 from pcm_jax.schedules import cosine_vp
 
 POLICIES = Path(__file__).parent / "policies"
@@ -81,7 +83,8 @@ def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
         "action": Normalizer.shapes(config.action_size),
     }
     tree = load_params(Path(directory) / f"{name}.safetensors", like)
-    return build_policy(config, tree["params"], tree["observation"], tree["action"])
+    policy = build_policy(config, tree["params"], tree["observation"], tree["action"])
+    return dataclasses.replace(policy, prior=find_prior(name) if Path(directory) == POLICIES else None)
 
 
 def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyConfig:
@@ -112,11 +115,26 @@ def build_policy(config: PolicyConfig, params: Any, observation: Normalizer, act
     )
 
 
-def export_policy(policy: Policy, config: PolicyConfig, card: str, directory: str | Path = POLICIES) -> Path:
-    """Write the three files that `load_policy` reads, and a card; returns the path of the weights."""
+def export_policy(
+    policy: Policy,
+    config: PolicyConfig,
+    card: str,
+    directory: str | Path = POLICIES,
+    *,
+    storage: DTypeLike | None = None,
+) -> Path:
+    """Write the three files that `load_policy` reads; returns the path of the weights.
+
+    Args:
+        policy: its network and its normalisers.
+        config: what rebuilds it.
+        card: Markdown.
+        directory: where to.
+        storage: of the network, as for `save_params`; the normalisers' ranges stay as they are.
+    """
     directory = Path(directory)
     path = directory / f"{config.name}.safetensors"
-    tree = {"params": policy.params, "observation": policy.observation, "action": policy.action}
+    tree = {"params": rounded(policy.params, storage), "observation": policy.observation, "action": policy.action}
     save_params(path, tree, metadata={"name": config.name})
     (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     (directory / f"{config.name}.md").write_text(card)

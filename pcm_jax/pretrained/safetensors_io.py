@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -17,17 +18,52 @@ from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import Params
 
 
-def save_params(path: str | Path, params: Params, metadata: Mapping[str, Any] | None = None) -> None:
+def save_params(
+    path: str | Path, params: Params, metadata: Mapping[str, Any] | None = None, *, storage: DTypeLike | None = None
+) -> None:
     """Write `params` under the keys "a/b/c", and `metadata` as JSON in the file's header.
 
     The file is replaced in one step: an interrupted save leaves the old one.
+
+    Args:
+        path: of the file.
+        params: any tree of arrays.
+        metadata: what JSON can hold.
+        storage: dtype of float32 leaves in the file, as for `rounded`. `load_params` gives them back as float32.
     """
     path = Path(path)
-    arrays = {name: np.asarray(jax.device_get(leaf), order="C") for name, leaf in flatten(params).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in flatten(rounded(params, storage)).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
     scratch.write_bytes(save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)}))
     scratch.replace(path)
+
+
+def rounded(params: Params, storage: DTypeLike | None) -> Params:
+    """Arrays on the host, float32 ones as `storage`: bfloat16 halves the file and keeps 8 bits of each number.
+
+    Args:
+        params: any tree of arrays. Those of another dtype stay as they are.
+        storage: bfloat16, or float32 or None for no change.
+
+    Raises:
+        ValueError: another dtype; float16 would flush small weights to zero.
+    """
+    dtype = np.dtype(np.float32 if storage is None else storage)
+    if dtype not in (np.float32, jnp.bfloat16):
+        raise ValueError(f"storage must be bfloat16 or float32, got {dtype.name}")
+
+    def one(leaf: Any) -> np.ndarray:
+        array = np.asarray(jax.device_get(leaf))
+        return array.astype(dtype) if array.dtype == np.float32 else array
+
+    return jax.tree.map(one, params)
+
+
+def widened(stored: np.ndarray, like: Any) -> np.ndarray:
+    """`stored`, as float32 if that is `like`'s dtype and it was stored in bfloat16."""
+    narrow = stored.dtype == jnp.bfloat16 and getattr(like, "dtype", None) == np.float32
+    return stored.astype(np.float32) if narrow else stored
 
 
 def load_params(path: str | Path, like: Params) -> Params:
@@ -39,10 +75,10 @@ def load_params(path: str | Path, like: Params) -> Params:
 
     Raises:
         ValueError: no such file, no safetensors file, a truncated one, or one whose keys, shapes and dtypes are not
-            exactly those of `like`; names the first that differs.
+            exactly those of `like` (but for float32 that was stored in bfloat16); names the first that differs.
     """
-    stored = _read(Path(path))
     expected = flatten(like)
+    stored = {name: widened(leaf, expected.get(name)) for name, leaf in _read(Path(path)).items()}
     problem = first_mismatch(expected, stored)
     if problem:
         raise ValueError(

@@ -34,6 +34,27 @@ def test_round_trip(tmp_path, digits):
 
 
 @pytest.mark.fast
+def test_factors_in_bfloat16_and_tables_in_float32(tmp_path, digits):
+    adapted = jax.tree.map(lambda leaf: leaf + 0.01, lora.init(digits.params, 2, jax.random.key(0)))
+    tables = {"secant": np.full((1, 3), 0.1, np.float32)}
+    path = save_adapter(tmp_path / "mine.safetensors", adapted, tables, digits, storage=jnp.bfloat16)
+    stored = pretrained.load_arrays(path)
+    assert {str(value.dtype) for key, value in stored.items() if key.startswith("factors/")} == {"bfloat16"}
+    found = load_adapter("mine", digits, tmp_path)
+    np.testing.assert_array_equal(found.tables["secant"], tables["secant"])
+    for a, b in zip(jax.tree.leaves(found.lora), jax.tree.leaves(adapted), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=2**-8)
+    # The factors of a model that computes in bfloat16 stay what they are.
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), digits.params)
+    small = pretrained.Pretrained(**{**digits.__dict__, "params": half})
+    save_adapter(path, lora.init(half, 2, jax.random.key(0)), tables, small)
+    assert {leaf.dtype for leaf in jax.tree.leaves(load_adapter("mine", small, tmp_path).lora)} == {
+        np.dtype(jnp.bfloat16)
+    }
+
+
+@pytest.mark.fast
 def test_bad_files(tmp_path, digits):
     adapted = lora.init(digits.params, 2, jax.random.key(0))
     path = save_adapter(tmp_path / "mine.safetensors", adapted, {"secant": np.ones((1, 3))}, digits)

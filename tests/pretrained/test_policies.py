@@ -2,10 +2,11 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcm_jax.pretrained import available_policies, export_policy, load_policy
+from pcm_jax.pretrained import available_policies, export_policy, load_arrays, load_policy
 from tests.policy.policies import CONFIG, histories, small
 
 
@@ -22,6 +23,16 @@ def test_a_policy_comes_back_whole(shipped):
     found = load_policy("small", shipped)
     np.testing.assert_array_equal(found.act(histories(), keys).actions, small().act(histories(), keys).actions)
     assert found.horizon == 8 and len(found.solver) == 20 and found.name == "small"
+
+
+@pytest.mark.fast
+def test_the_network_is_stored_in_bfloat16_and_the_normalisers_are_not(tmp_path):
+    path = export_policy(small(), CONFIG, "# small\n", tmp_path, storage=jnp.bfloat16)
+    dtypes = {(key.split("/")[0], str(value.dtype)) for key, value in load_arrays(path).items()}
+    assert dtypes == {("params", "bfloat16"), ("observation", "float32"), ("action", "float32")}
+    found = load_policy("small", tmp_path)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(found.observation.high, small().observation.high)
 
 
 @pytest.mark.fast

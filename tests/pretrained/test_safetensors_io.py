@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcm_jax.pretrained import load_metadata, load_params, save_params
+from pcm_jax.pretrained import load_arrays, load_metadata, load_params, save_params
 
 PARAMS = {
     "in": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3, jnp.bfloat16)},
@@ -30,6 +30,27 @@ def test_round_trip(path):
             assert isinstance(new, jax.Array) and new.dtype == old.dtype
             np.testing.assert_array_equal(new, old)
     assert load_metadata(path) == {"name": "m", "sizes": [1, 2]}
+
+
+@pytest.mark.fast
+def test_bfloat16_halves_the_file_and_comes_back_as_float32(path):
+    numbers = {"w": jax.random.normal(jax.random.key(0), (64, 64)), "steps": jnp.int32(7)}
+    whole, half = path.with_name("whole.safetensors"), path.with_name("half.safetensors")
+    save_params(whole, numbers)
+    save_params(half, numbers, storage=jnp.bfloat16)
+    assert half.stat().st_size < 0.55 * whole.stat().st_size
+    stored, loaded = load_arrays(half), load_params(half, numbers)
+    assert stored["w"].dtype == jnp.bfloat16 and stored["steps"].dtype == np.int32
+    assert loaded["w"].dtype == np.float32 and loaded["steps"] == 7
+    np.testing.assert_allclose(loaded["w"], numbers["w"], rtol=2**-8)
+    save_params(half, loaded, storage=jnp.bfloat16)
+    np.testing.assert_array_equal(load_params(half, numbers)["w"], loaded["w"], "rounded once")
+    # A network in bfloat16 gets its own dtype, and nothing is rounded on the way in.
+    assert load_params(half, jax.tree.map(jnp.asarray, stored))["w"].dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"'w' is float32 .*, expected bfloat16"):
+        load_params(whole, jax.tree.map(jnp.asarray, stored))
+    with pytest.raises(ValueError, match="storage must be bfloat16 or float32, got float16"):
+        save_params(half, numbers, storage=jnp.float16)
 
 
 def test_saving_again_replaces_in_one_step(path):

@@ -6,27 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from jax.typing import DTypeLike
 from safetensors.numpy import save
 
 from pcm_jax.networks.diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 from pcm_jax.pretrained.diffusers.config import SPECS
 from pcm_jax.pretrained.diffusers.keys import key_map
 from pcm_jax.pretrained.diffusers.shards import FILE
+from pcm_jax.pretrained.safetensors_io import rounded
 from pcm_jax.trees import flatten
 from pcm_jax.types import Params
 
 Module = UNet2DModel | UNet2DConditionModel | AutoencoderKL | VQModel
 
 
-def save_model(folder: str | Path, module: Module, params: Params, **extra: Any) -> Path:
+def save_model(
+    folder: str | Path, module: Module, params: Params, *, storage: DTypeLike | None = None, **extra: Any
+) -> Path:
     """Write config.json and the weights as `save_pretrained` of diffusers does.
 
     Args:
         folder: made if need be; a file is replaced in one step.
         module: its fields become the configuration.
         params: its parameters, as `load_denoiser` returns them.
+        storage: of the weights, as for `pretrained.save_params`; `load_denoiser` has a dtype of its own.
         extra: further keys of the configuration, such as sample_size.
 
     Returns:
@@ -39,7 +43,7 @@ def save_model(folder: str | Path, module: Module, params: Params, **extra: Any)
     kind = type(module).__name__
     fields = {name: getattr(module, name) for name in module.__dataclass_fields__}
     config = {name: value for name, value in fields.items() if name not in ("parent", "name", "dtype")}
-    arrays = {name: np.asarray(jax.device_get(leaf)) for name, leaf in flatten(params).items()}
+    arrays = flatten(rounded(params, storage))
     tensors = {}
     for name, source in key_map(params).items():
         if not np.all(np.isfinite(arrays[name].astype(np.float32))):

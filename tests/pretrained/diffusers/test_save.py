@@ -34,6 +34,16 @@ def test_a_saved_model_is_the_one_that_was_loaded(tmp_path, name):
     assert [file.name for file in (tmp_path / "second").iterdir() if file.suffix == ".tmp"] == []
 
 
+def test_storage_in_bfloat16(tmp_path):
+    model = diffusers.load_denoiser(folders.write(tmp_path / "first", "unet"))
+    path = diffusers.save_model(tmp_path / "second", model.model_fn.module, model.params, storage=jnp.bfloat16)
+    assert {str(value.dtype) for value in load_file(path).values()} == {"bfloat16"}
+    again = diffusers.load_denoiser(tmp_path / "second")
+    for a, b in zip(jax.tree.leaves(again.params), jax.tree.leaves(model.params), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=2**-8)
+
+
 def test_broken_parameters_are_not_written(tmp_path):
     model = diffusers.load_denoiser(folders.write(tmp_path / "first", "unet"))
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), model.params)
