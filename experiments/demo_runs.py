@@ -14,17 +14,26 @@ from experiments import study
 from pcm_jax.metrics import rounds_to
 from pcm_jax.pretrained import Pretrained, PretrainedAdapter
 
-METHODS = {"Picard": "identity", "Picard + secant": "secant", "PCM + secant": "secant"}
+METHODS = {
+    "Picard": ("identity", False),
+    "Picard + secant": ("secant", False),
+    "secant + prior": ("secant", True),
+    "PCM + secant": ("secant", False),
+}
+"""Slope, and whether the model's Gaussian prior is the first guess; an adapter knows whether it was trained from it."""
+BEST = "secant + prior"
 SWITCHES = {
     "always": pcm.switching.always(),
     "after(2)": pcm.switching.after(2),
     "linear(1.0, 6)": pcm.switching.linear(1.0, 6),
     "frontier(12)": pcm.switching.frontier(12),
-    "adaptive(0.3)": pcm.switching.adaptive(0.3),
+    "adaptive(0.05)": pcm.switching.adaptive(0.05),
 }
 """Beside never, which is Picard + secant, and the calibrated one, which is PCM + secant."""
 PREVIEW = "calibrated, preview"
 """The calibrated switch again, showing the nearest data prediction after each round instead of the last state."""
+REPEATS = 20
+"""Of the runs of one image, which take milliseconds."""
 FIRST_ROUNDS = 4
 """Of which the images are shown."""
 EXACT = 0.01
@@ -80,6 +89,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
                     found["panels"][f"{name}, {method}\n{found['rows'][-1]['rounds']} rounds"] = np.asarray(out.sample)
                     found["early"][f"{name}, {method}"] = list(np.asarray(out.iterates)[:FIRST_ROUNDS])
                 bar.advance(task)
+        bar.update(task, description=f"{first}, one image")
+        found["single"] = _single(config, model, first)
         for switch in switches:
             bar.update(task, description=f"{first}, switch {switch}")
             found["switches"].append(_switch(config, model, first, adapters[first], switch))
@@ -101,20 +112,33 @@ def _method(
     found: dict[str, Any],
 ) -> pcm.SampleOutput:
     """One row and one curve."""
-    options: dict[str, Any] = {"tol": config.tol, "linearization": study.SLOPES[METHODS[method]], "return_rounds": True}
+    slope, guess = METHODS[method]
+    options: dict[str, Any] = {"tol": config.tol, "linearization": study.SLOPES[slope], "return_rounds": True}
+    options["prior"] = case.model.prior if guess else None
     if adapter is not None:
-        options |= {"adapter": adapter.adapter, "switch": adapter.switch}
+        options |= study.tuned(adapter, case.model.prior)
     out, seconds = study.timed(study.Problem.picard, case, **options)
     line = study.row(out, reference, seconds)
     rounds = line["rounds"]
     errors = study.error_curve(out, reference, rounds)
-    residuals = np.max(np.asarray(out.stats.residuals)[:rounds], axis=1).tolist()
+    bounds = [bound if np.isfinite(bound) else None for bound in np.max(out.stats.bounds[:rounds], axis=1).tolist()]
     found["rows"].append({"solver": name, "method": method, "speedup": len(case.solver) / rounds} | line)
     found["curves"].append(
-        {"solver": name, "method": method, "error": errors, "residual": residuals}
+        {"solver": name, "method": method, "error": errors, "bound": bounds}
         | {"rounds_to_exact": rounds_to(errors, EXACT)}
     )
     return out
+
+
+def _single(config: Config, model: Pretrained, name: str) -> list[dict[str, Any]]:
+    """Seconds of one image alone, sequential and in rounds: a batch of rows is what a small machine pays for."""
+    case = study.problem(model, study.solvers(model)[name], batch=1, seed=config.seed)
+    runs = {"sequential": study.timed(study.Problem.sequential, case, repeats=REPEATS)}
+    runs[BEST] = study.timed(study.Problem.picard, case, tol=config.tol, prior=model.prior, repeats=REPEATS)
+    return [
+        {"solver": name, "method": method, "rounds": int(out.stats.rounds.max()), "seconds": seconds}
+        for method, (out, seconds) in runs.items()
+    ]
 
 
 def _switch(
@@ -125,8 +149,7 @@ def _switch(
     case = study.problem(model, study.solvers(model)[name], batch=config.switch_images, seed=config.seed)
     out = case.picard(
         tol=config.tol,
-        adapter=adapter.adapter,
-        switch=SWITCHES.get(switch, adapter.switch),
+        **study.tuned(adapter, model.prior) | ({"switch": SWITCHES[switch]} if switch in SWITCHES else {}),
         preview=adapter.preview if switch == PREVIEW else None,
         max_rounds=config.switch_rounds,
         return_rounds=True,

@@ -172,7 +172,7 @@ def _images(
         rounds = min(rounds, 1 + max(shown, default=0))
     options: dict[str, Any] = {"linearization": study.SLOPES[slope], "max_rounds": rounds, "preview": rows}
     if adapter is not None:
-        options |= {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}
+        options |= study.tuned(adapter, model.prior, slope)
     out = case.picard(tol=1e-2, return_rounds=True, **options)
     return [source.pixels(images) for images in np.asarray(out.iterates)[:rounds]]
 

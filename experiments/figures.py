@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import pcm_jax
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
+STORAGE = jnp.bfloat16
+"""Of the weights that ship; what that costs is measured by `experiments.storage`."""
 _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 
@@ -134,16 +137,17 @@ def _version(package: str) -> str | None:
 def commit(root: Path = ROOT) -> str:
     """Short hash of HEAD, "+dirty" when more than the results changed since, "unknown" outside a repository."""
     try:
-        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
+        if Path(git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
             return "unknown"  # an unpacked archive that lies inside somebody else's repository
-        head = _git(root, "rev-parse", "--short", "HEAD")
-        changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)experiments/results")
+        head = git(root, "rev-parse", "--short", "HEAD")
+        changes = git(root, "status", "--porcelain", "--", ".", ":(exclude)experiments/results")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}+dirty" if changes else head
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """What git prints about the repository at `root`."""
     return subprocess.run(
         ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -25,7 +25,7 @@ from rich.console import Console
 from experiments import study
 from experiments.ablation import Ablation, run_ablation
 from experiments.adapter_card import card
-from experiments.figures import RESULTS, command_line, device, record, versions, write_result
+from experiments.figures import RESULTS, STORAGE, command_line, device, record, versions, write_result
 from experiments.pcm_study import Study, run_study
 from experiments.previews import Previews, run_previews
 from pcm_jax import lora
@@ -43,6 +43,7 @@ from pcm_jax.training import (
     measure_preview,
     solve_batch,
 )
+from pcm_jax.trees import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def base_evaluations(model: str) -> float:
     """Forward evaluations that training the base model took, three for every image of a batch; from its results."""
-    config = json.loads((RESULTS / f"{model}_train.json").read_text())["config"]
-    return 3.0 * config["steps"] * config["batch_size"]
+    result = json.loads((RESULTS / f"{model}_train.json").read_text())
+    return 3.0 * result.get("steps_done", result["config"]["steps"]) * result["config"]["batch_size"]
 
 
 def run_train(config: Train, console: Console) -> dict[str, Any]:
@@ -132,14 +133,20 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
         factored=FactoredLinen(model.model_fn.module),
         stored=str(folder / "trajectories"),
         directory=str(folder),
+        prior=model.prior,
         report=console.print,
     )
     measure = solve_batch(
-        model.model_fn, Base(model.params, solver), model.sample_shape, heldout, draw, jax.random.key(config.seed + 2)
+        model.model_fn,
+        Base(model.params, solver, model.prior),
+        model.sample_shape,
+        heldout,
+        draw,
+        jax.random.key(config.seed + 2),
     )
     plain = calibrate(
         model.model_fn,
-        Base(model.params, solver),
+        Base(model.params, solver, model.prior),
         ParameterSpace(result.tuned, FactoredLinen(model.model_fn.module)),
         measure,
         linearization=study.SLOPES["identity"],
@@ -147,7 +154,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     previews = {
         slope: measure_preview(
             model.model_fn,
-            Base(model.params, solver),
+            Base(model.params, solver, model.prior),
             measure,
             adapter=result.adapter,
             table=table,
@@ -171,10 +178,18 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     }
     console.print({name: outcome[name] for name in ("borders", "evaluations", "share_of_base_training", "seconds")})
     if config.ship:
-        about = {"solver": config.solver, "command": config.command, "device": device(), "versions": versions()}
+        prior = None if model.prior is None else fingerprint(model.prior)
+        about = {
+            "prior": prior,
+            "solver": config.solver,
+            "command": config.command,
+            "device": device(),
+            "versions": versions(),
+        }
         tables = {"secant": result.calibration.table, "identity": plain.table}
         rows = {slope: preview.rows for slope, preview in previews.items()}
-        path = save_adapter(ADAPTERS / f"{config.name}.safetensors", result.tuned, tables, model, about, rows)
+        path = ADAPTERS / f"{config.name}.safetensors"
+        save_adapter(path, result.tuned, tables, model, about, rows, storage=STORAGE)
         study_name = "pcm_" + config.name.replace("-", "_")
         written = write_result(study_name, outcome, config=config, seed=config.seed, command=config.command)
         path.with_suffix(".md").write_text(card(json.loads(written.read_text())))

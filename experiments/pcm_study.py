@@ -27,9 +27,12 @@ from pcm_jax.trees import fingerprint
 METHODS = {
     "Picard": ("identity", False),
     "Picard + secant": ("secant", False),
+    "secant + prior": ("secant", False),
     "PCM": ("identity", True),
     "PCM + secant": ("secant", True),
 }
+GUESS = "secant + prior"
+"""The one that starts from the prior; PCM does if it was trained from it."""
 PREVIEWS = {"PCM, preview": "PCM", "PCM + secant, preview": "PCM + secant"}
 """The same runs, ended early and showing the data prediction of the adapter's rows."""
 VISUAL = 0.1
@@ -127,8 +130,10 @@ def _cell(
         if {name: known.get(name) for name in about} == about:
             return known
     options: dict[str, Any] = {"tol": config.tol, "linearization": study.SLOPES[slope], "window": window}
+    if method == GUESS:
+        options["prior"] = model.prior
     if tuned:
-        options |= {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}
+        options |= study.tuned(adapter, model.prior, slope)
     if method in PREVIEWS:
         options |= {"preview": adapter.previews[slope], "max_rounds": config.early}
     squares, rounds, results, evaluations, worst = [], [], set(), 0, 0.0

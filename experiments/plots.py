@@ -1,4 +1,4 @@
-"""Pictures: grids of samples, and error and residual against rounds."""
+"""Pictures: grids of samples, and error and its bound against rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-SEQUENTIAL, PLAIN, ACCELERATED = "#555555", "#d1704a", "#2f6fb0"
+SEQUENTIAL, PLAIN, ACCELERATED, TUNED = "#555555", "#d1704a", "#2f6fb0", "#3a8f5a"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -45,12 +45,12 @@ def image_grids(panels: Mapping[str, np.ndarray], path: Path, *, columns: int = 
 
 
 def convergence(curves: Sequence[Mapping[str, Any]], path: Path, *, tol: float) -> None:
-    """Error against the sequential sample, and the residual that the sampler sees, after every round.
+    """Error against the sequential sample, and the bound on it that the sampler sees, after every round.
 
     Args:
-        curves: {"solver", "method", "error", "residual"}, one entry a round.
+        curves: {"solver", "method", "error", "bound"}, one entry a round, None where no bound is known.
         path: the PNG.
-        tol: drawn as a line through the residuals.
+        tol: drawn as a line through the bounds.
     """
     names = list(dict.fromkeys(curve["solver"] for curve in curves))
     figure, axes = plt.subplots(
@@ -59,9 +59,9 @@ def convergence(curves: Sequence[Mapping[str, Any]], path: Path, *, tol: float) 
     for column, name in enumerate(names):
         for curve in (curve for curve in curves if curve["solver"] == name):
             style = {"marker": "o", "markersize": 2.5, "linewidth": 1.2, "label": curve["method"]}
-            style["color"] = ACCELERATED if "secant" in curve["method"] else PLAIN
-            for axis, key in zip(axes[:, column], ("error", "residual"), strict=True):
-                axis.semilogy(range(1, len(curve[key]) + 1), curve[key], **style)
+            style |= METHOD_STYLES[curve["method"]]
+            for axis, key in zip(axes[:, column], ("error", "bound"), strict=True):
+                axis.semilogy(range(1, len(curve[key]) + 1), np.array(curve[key], float), **style)
         axes[0, column].set_title(name, fontsize=10)
         axes[1, column].axhline(tol, color=SEQUENTIAL, linewidth=0.8, linestyle="--")
         axes[1, column].set_xlabel("rounds")
@@ -69,7 +69,7 @@ def convergence(curves: Sequence[Mapping[str, Any]], path: Path, *, tol: float) 
         for axis in axes[:, column]:
             axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("RMS error against\nthe sequential sample")
-    axes[1, 0].set_ylabel("largest residual\n(dashed: tolerance)")
+    axes[1, 0].set_ylabel("error bound\n(dashed: tolerance)")
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -119,16 +119,16 @@ def rounds_grid(
     plt.close(figure)
 
 
-TUNED = "#3a8f5a"
-METHOD_STYLES = {
+METHOD_STYLES: dict[str, dict[str, Any]] = {
     "Picard": {"color": PLAIN, "linestyle": "--"},
     "Picard + secant": {"color": ACCELERATED, "linestyle": "--"},
-    "PCM": {"color": PLAIN},
-    "PCM + secant": {"color": ACCELERATED},
+    "secant + prior": {"color": "#7a4fa3", "linestyle": "-."},
+    "PCM": {"color": "#c23b75"},
+    "PCM + secant": {"color": "#1f9e9e"},
     "PCM-LoRA": {"color": TUNED},
     "PCM-LoRA + secant": {"color": TUNED, "linestyle": "-."},
-    "PCM, preview": {"color": PLAIN, "linestyle": ":"},
-    "PCM + secant, preview": {"color": ACCELERATED, "linestyle": ":"},
+    "PCM, preview": {"color": "#c23b75", "linestyle": ":"},
+    "PCM + secant, preview": {"color": "#1f9e9e", "linestyle": ":"},
 }
 
 
@@ -220,5 +220,48 @@ def latency(networks: Mapping[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def leaderboard(
+    cells: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    settings: Sequence[tuple[str, str]],
+    order: Sequence[str],
+    styles: Mapping[str, Mapping[str, Any]],
+    furthest: int,
+    bottom: float = 1e-4,
+) -> None:
+    """Error of the sample against the network calls behind it: a panel for each setting, a line for each method.
+
+    Args:
+        cells: {"model", "solver", "method", "calls", "error"}.
+        path: the PNG.
+        settings: the panels.
+        order: methods that are drawn.
+        styles: colour, dashes and marker of each.
+        furthest: network call at which the axis ends.
+        bottom: of the error's axis.
+    """
+    figure, axes = plt.subplots(1, len(settings), figsize=(4.4 * len(settings) + 2.2, 4.2), sharey=True, squeeze=False)
+    found = {(cell["model"], cell["solver"], cell["method"]): cell for cell in cells}
+    handles = {}
+    for axis, (model, solver) in zip(axes[0], settings, strict=True):
+        for name in order:
+            if (cell := found.get((model, solver, name))) is None:
+                continue
+            style = {"linewidth": 1.2, "marker": "o", "markersize": 3 if len(cell["calls"]) > 1 else 9, **styles[name]}
+            (handles[name],) = axis.semilogy(cell["calls"], np.maximum(cell["error"], 1e-7), label=name, **style)
+        axis.set_title(f"{model} {solver}", fontsize=10)
+        axis.set_xlabel("network calls, one after the other")
+        axis.set_xlim(0, furthest)
+        axis.set_ylim(bottom, 3)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("RMS error against the sequential sample")
+    lines = [handles[name] for name in order if name in handles]
+    figure.legend(handles=lines, loc="center right", fontsize=8, handlelength=4)
+    figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)

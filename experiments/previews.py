@@ -19,7 +19,7 @@ from rich.console import Console
 from experiments import study
 from experiments.adapter_card import card
 from experiments.fd_study import DATASETS, previews_name
-from experiments.figures import RESULTS, command_line, write_result
+from experiments.figures import RESULTS, STORAGE, command_line, write_result
 from pcm_jax.data import load_source
 from pcm_jax.metrics import Features, kernel_distance, load_features
 from pcm_jax.pretrained import ADAPTERS, load, load_adapter, save_adapter
@@ -87,7 +87,8 @@ def run_previews(config: Previews, console: Console, features: Features | None =
     }
     console.print(outcome["rows"])
     rows = adapter.previews | {SLOPE: found["PCM + secant"].rows}
-    save_adapter(ADAPTERS / f"{config.name}.safetensors", adapter.lora, adapter.tables, model, adapter.about, rows)
+    path = ADAPTERS / f"{config.name}.safetensors"
+    save_adapter(path, adapter.lora, adapter.tables, model, adapter.about, rows, storage=STORAGE)
     write_result(previews_name(config.name), outcome, config=config, seed=config.seed, command=config.command)
     trained = json.loads((RESULTS / f"pcm_{config.name.replace('-', '_')}.json").read_text())
     (ADAPTERS / f"{config.name}.md").write_text(card(trained, rows, config.command))

@@ -31,15 +31,40 @@ def demo(result: Mapping[str, Any]) -> str:
         "solver": ("solver", str),
         "method": ("method", str),
         "rounds": ("rounds", _number),
+        "rounds_mean": ("mean", lambda value: f"{value:.1f}"),
         "evaluations": ("evaluations", _number),
-        "speedup": ("speed-up in rounds", lambda value: f"{value:.1f}x"),
-        "seconds": ("seconds", _number),
-        "max_difference": ("max difference", lambda value: f"{value:.1e}" if value else "0"),
+        "speedup": ("fewer calls in a row", lambda value: f"{value:.1f}x"),
+        "seconds": ("seconds here", _number),
+        "worst_error": ("RMS error (worst)", lambda value: f"{value:.1e}" if value else "0"),
+        "error_bound": ("bound", lambda value: f"{value:.1e}" if value else "0"),
         "result": ("result", str),
     }
     rows = [[_cell(row[key], show) for key, (_, show) in columns.items()] for row in result["rows"]]
-    table = _table([title for title, _ in columns.values()], rows, numeric=range(2, 7))
+    table = _table([title for title, _ in columns.values()], rows, numeric=range(2, 9))
     return f"{table}\n\n{result['device']}, commit {result['commit']}.\n"
+
+
+def coverage(result: Mapping[str, Any]) -> str:
+    """A line for each model, solver and method: rounds at every tolerance, and how far the worst sample was off."""
+    cells = [cell for cell in result["cells"] if cell["window"] is None]
+    tolerances = list(dict.fromkeys(cell["tol"] for cell in cells))
+    lines: dict[tuple[str, str, str], dict[float, Mapping[str, Any]]] = {}
+    for cell in cells:
+        lines.setdefault((cell["model"], cell["solver"], cell["method"]), {})[cell["tol"]] = cell
+    rows = [
+        [
+            *key,
+            *(f"{found[tol]['rounds']:.2f}" for tol in tolerances),
+            f"{max(cell['worst_error_over_tol'] for cell in found.values()):.2f}",
+        ]
+        for key, found in lines.items()
+    ]
+    titles = ["model", "solver", "method", *(f"tol {tol:g}" for tol in tolerances), "worst error / tol"]
+    whole = result["summary"]
+    about = f"All rows in the window. {whole['certified']:,} certified samples, windows of 16 rows included: "
+    about += f"{whole['over']:.2%} further off than tol; the bound is {whole['median_bound_over_error']:.1f} times the "
+    about += f"error in the median. {result['device']}."
+    return f"{_table(titles, rows, numeric=range(3, 9))}\n\n{about}\n"
 
 
 def figures(result: Mapping[str, Any]) -> str:
@@ -109,8 +134,36 @@ def paper_images(result: Mapping[str, Any]) -> str:
     return f"{_table(titles, rows, numeric=range(1, count + 3))}\n\n{about}\n"
 
 
+def peers(result: Mapping[str, Any]) -> str:
+    """A line for each method, a column for each model and sampler."""
+    cells = {(cell["model"], cell["solver"], cell["method"]): cell for cell in result["cells"]}
+    settings = list(dict.fromkeys(key[:2] for key in cells))
+    methods = dict.fromkeys(key[2] for key in cells)
+    rows = [[name, *(_reached(cells.get((*setting, name))) for setting in settings)] for name in methods]
+    titles = ["method", *(" ".join(setting) for setting in settings)]
+    counts = {
+        setting: max(cell["samples"] for key, cell in cells.items() if key[:2] == setting) for setting in settings
+    }
+    fewer = {key[2]: cell["samples"] for key, cell in cells.items() if cell["samples"] < counts[key[:2]]}
+    samples = ", ".join(f"{count} samples of {' '.join(setting)}" for setting, count in counts.items())
+    samples += "".join(f"; {name} on the first {count} of them" for name, count in fewer.items())
+    return f"{_table(titles, rows, numeric=range(1, len(titles)))}\n\n{samples}, seed {result['config']['seed']}.\n"
+
+
+def _reached(cell: Mapping[str, Any] | None) -> str:
+    """Calls to each error, and evaluations to the middle one; the last error of a method that has but one estimate."""
+    if cell is None:
+        return ""
+    if len(cell["calls"]) == 1:
+        return f"off by {cell['error'][0]:.3f}"
+    means = ["-" if at["calls"] is None else f"{at['calls']:.1f}" for at in cell["reached"].values()]
+    rows = cell["reached"]["0.01"]["evaluations"]
+    return " / ".join(means) + ("" if rows is None else f" ({rows:,.0f})")
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "demo": demo,
+    "coverage_shipped": coverage,
     "figures": figures,
     "pcm_study_digits": pcm_study,
     "pcm_study_fashion": pcm_study,
@@ -118,6 +171,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "fd_emoji32": fd,
     "paper_ldm_celeba": paper_images,
     "pcm_ablation": ablation,
+    "peers": peers,
 }
 """NAME -> what makes the text of block NAME from `<NAME>.json`."""
 

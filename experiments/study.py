@@ -13,6 +13,7 @@ import numpy as np
 import pcm_jax as pcm
 from pcm_jax.metrics import max_difference, rms_error
 from pcm_jax.pretrained import Pretrained, PretrainedAdapter, available_adapters, load_adapter
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling.linearization import Linearization
 from pcm_jax.solvers import Solver
 
@@ -78,8 +79,15 @@ def adapter_for(model: Pretrained, solver: str) -> PretrainedAdapter | None:
     return load_adapter(name, model) if name in available_adapters() else None
 
 
+def tuned(adapter: PretrainedAdapter, prior: GaussianPrior | None, slope: str = "secant") -> dict[str, Any]:
+    """What an adapter is sampled with: its switch for this slope, and the prior if it was trained from it."""
+    how = {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}
+    return how | {"prior": prior if adapter.from_prior else None}
+
+
 def row(out: pcm.SampleOutput, reference: np.ndarray, seconds: float | None = None) -> dict[str, Any]:
     """Counts, distance from the sequential sample and outcome of one run."""
+    axes = tuple(range(1, reference.ndim))
     results = sorted({pcm.ResultCode(int(code)).name for code in np.asarray(out.result)})
     return {
         "rounds": int(out.stats.rounds.max()),
@@ -88,14 +96,19 @@ def row(out: pcm.SampleOutput, reference: np.ndarray, seconds: float | None = No
         "padded_evaluations": int(out.stats.padded_evaluations),
         "max_difference": max_difference(out.sample, reference),
         "rms_error": rms_error(out.sample, reference),
-        "residual": float(np.max(out.residual)),
+        "worst_error": float(np.max(np.sqrt(np.mean(np.square(out.sample - reference), axis=axes)))),
+        "error_bound": float(np.max(out.error_bound)),
         "result": " + ".join(results),
         "seconds": seconds,
     }
 
 
-def timed(sample: Callable[..., pcm.SampleOutput], case: Problem, **options: Any) -> tuple[pcm.SampleOutput, float]:
+def timed(
+    sample: Callable[..., pcm.SampleOutput], case: Problem, repeats: int = 1, **options: Any
+) -> tuple[pcm.SampleOutput, float]:
     """`sample(case, **options)` and the seconds of one call, compiled before: `timed(Problem.picard, case, tol=..)`.
+
+    repeats: calls whose median it is.
 
     Noise and parameters are arguments of the program, so nothing of the sampler is computed at compile time.
     """
@@ -105,9 +118,12 @@ def timed(sample: Callable[..., pcm.SampleOutput], case: Problem, **options: Any
         return sample(dataclasses.replace(case, model=model, noise=noise, key=key), **options)
 
     program = jax.jit(call).lower(case.model.params, case.noise, case.key).compile()
-    start = time.perf_counter()
-    out = jax.block_until_ready(program(case.model.params, case.noise, case.key))
-    return out, time.perf_counter() - start
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        out = jax.block_until_ready(program(case.model.params, case.noise, case.key))
+        seconds.append(time.perf_counter() - start)
+    return out, float(np.median(seconds))
 
 
 def error_curve(out: pcm.SampleOutput, reference: np.ndarray, rounds: int) -> list[float]:

@@ -46,7 +46,7 @@ def run_draw(config: Draw, console: Console) -> Path:
             if adapter is None:
                 continue
             preview = adapter.previews.get(slope)
-            options |= {"adapter": adapter.adapter, "switch": adapter.switch_for(slope), "preview": preview}
+            options |= study.tuned(adapter, model.prior, slope) | {"preview": preview}
         out = case.picard(tol=1e-2, return_rounds=True, **options)
         states = np.asarray(jax.device_get(out.iterates))[: config.rounds]
         lines += list(states)

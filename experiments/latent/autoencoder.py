@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.figures import command_line, write_result
+from experiments.figures import STORAGE, command_line, write_result
 from pcm_jax.data import ImageSource, batch_iterator, load_source
 from pcm_jax.networks.diffusers import AutoencoderKL
 from pcm_jax.pretrained import FOLDERS
@@ -105,7 +105,8 @@ def run_autoencoder(config: TrainAutoencoder, console: Console) -> dict[str, Any
     encoded: Any = module.apply({"params": state.ema}, jnp.asarray(train_set.scaled(slice(500))), method="encode")
     spread = float(jnp.std(encoded))
     module = dataclasses.replace(module, scaling_factor=1.0 / spread, parent=None)
-    save_model(config.folder / "vae", module, state.ema, sample_size=train_set.images.shape[1])
+    size = train_set.images.shape[1]
+    save_model(config.folder / "vae", module, state.ema, storage=STORAGE, sample_size=size)
     outcome = measure(config.folder, test_set) | {"seconds": read_metrics(config.out / "metrics.jsonl")[-1]["seconds"]}
     console.print(outcome)
     command = command_line("experiments.latent autoencoder", config, never=("out", "folder", "resume"))

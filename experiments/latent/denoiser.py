@@ -14,7 +14,7 @@ from rich.console import Console
 
 import pcm_jax as pcm
 from experiments.base_quality import quality
-from experiments.figures import RESULTS, command_line, write_result
+from experiments.figures import RESULTS, STORAGE, command_line, write_result
 from pcm_jax.data import batch_iterator, load_source
 from pcm_jax.guidance import classifier_free
 from pcm_jax.networks import linen
@@ -125,7 +125,7 @@ def run_denoiser(config: TrainDenoiser, console: Console) -> dict[str, Any]:
         train_key,
         resume=config.resume,
     )
-    save_model(config.folder / "unet", module, state.ema, sample_size=x.shape[1])
+    save_model(config.folder / "unet", module, state.ema, storage=STORAGE, sample_size=x.shape[1])
     _write(config.folder / "model_index.json", INDEX)
     labels = np.arange(config.judged) % null
     pipeline = load_pipeline(config.folder)

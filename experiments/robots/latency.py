@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import plots
+from experiments import plots, study
 from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.robots.evaluate import adapter_of
 from pcm_jax import lora
@@ -144,7 +144,7 @@ def _tuned(chosen: Policy, seed: int) -> dict[str, Any]:
     """The shipped PCM-LoRA; for a network without one a LoRA without training, whose rounds cost as much."""
     adapter = adapter_of(chosen)
     if adapter is not None:
-        return {"adapter": adapter.adapter, "switch": adapter.switch}
+        return study.tuned(adapter, chosen.prior)
     fresh = lora.init(chosen.params, 16, jax.random.key(seed))
     return {"adapter": factored(chosen.model_fn, fresh), "switch": after(1)}
 

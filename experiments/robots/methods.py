@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from experiments.study import SLOPES
+from experiments.study import SLOPES, tuned
 from pcm_jax import schedules, solvers
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained import PretrainedAdapter
 
-TOL = 1e-4
-"""Of exact decisions, in units of the noise of a step: the same actions to 1e-3 of their range."""
+TOL = 1e-3
+"""Of exact decisions: RMS of the actions, whose range is 2."""
 
 
 class Kind(NamedTuple):
@@ -78,7 +78,7 @@ class Method:
             )
         if self.rounds is not None:
             options["preview"] = adapter.preview
-        return policy.picard(adapter=adapter.adapter, switch=adapter.switch, **options)
+        return policy.picard(**tuned(adapter, policy.prior), **options)
 
 
 def _methods() -> dict[str, Method]:

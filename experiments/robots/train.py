@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.figures import ROOT, command_line, device, versions, write_result
+from experiments.figures import ROOT, STORAGE, command_line, device, versions, write_result
 from experiments.robots import collect
 from experiments.robots.environments import METAWORLD, pusht_features
 from pcm_jax.data import batch_iterator
@@ -130,7 +130,8 @@ def run_train(config: TrainPolicy, console: Console) -> dict[str, Any]:
     if config.ship:
         command = command_line("experiments.robots train", config, always=("policy",), never=("out", "ship", "data"))
         policy = build_policy(about, state.ema, observation, action)
-        path = export_policy(policy, about, _card(about, outcome, every.name, command), POLICIES)
+        text = _card(about, outcome, every.name, command)
+        path = export_policy(policy, about, text, POLICIES, storage=STORAGE)
         write_result(
             f"robots_train_{config.policy}",
             outcome,

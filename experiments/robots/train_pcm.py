@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.figures import RESULTS, command_line, device, versions, write_result
+from experiments.figures import RESULTS, STORAGE, command_line, device, versions, write_result
 from experiments.robots.train import Name, demonstrations
 from pcm_jax import lora
 from pcm_jax.data.robots import Demonstrations, chunks
@@ -36,6 +36,7 @@ from pcm_jax.training import (
     measure_preview,
     solve_batch,
 )
+from pcm_jax.trees import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +105,10 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
         factored=FactoredLinen(policy.model_fn.module),
         stored=str(folder / "trajectories"),
         directory=str(folder),
+        prior=policy.prior,
         report=console.print,
     )
-    base = Base(policy.params, policy.solver)
+    base = Base(policy.params, policy.solver, policy.prior)
     draw, key = Drawn(seen), jax.random.key(config.seed + 2)
     fresh = solve_batch(policy.model_fn, base, shape, config.heldout, draw, key)
     how: dict[str, Any] = {"adapter": result.adapter, "table": result.calibration.table, "rounds": 8}
@@ -127,10 +129,12 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
         {name: outcome[name] for name in ("borders", "preview", "evaluations", "share_of_base_training", "seconds")}
     )
     command = command_line("experiments.robots train-pcm", config, always=("policy",), never=("out", "ship", "data"))
-    about = {"solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
+    prior = None if policy.prior is None else fingerprint(policy.prior)
+    about = {"prior": prior, "solver": "DDPM-100", "command": command, "device": device(), "versions": versions()}
     tables, rows = {"secant": result.calibration.table}, {"secant": preview.rows}
     place, results = (ADAPTERS, RESULTS) if config.ship else (folder, folder)
-    path = save_adapter(place / f"{config.name}.safetensors", result.tuned, tables, policy, about, rows)
+    path = place / f"{config.name}.safetensors"
+    save_adapter(path, result.tuned, tables, policy, about, rows, storage=STORAGE)
     console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     study = f"robots_pcm_{config.name}".replace("-", "_")
     plain = dataclasses.replace(config, data=None, out=None)

@@ -70,7 +70,7 @@ def test_the_shipped_autoencoder_and_denoiser_are_those_of_the_results(shipped):
     assert sum(leaf.size for leaf in denoiser.jax.tree.leaves(shipped.denoiser.params)) == net["parameters"]
     assert list(shipped.denoiser.sample_shape) == coder["latent_shape"]
     assert coder["rms_error"] < 0.4 * coder["rms_of_images"]
-    assert all(path.stat().st_size < 8e6 for path in SHIPPED.rglob("*.safetensors"))
+    assert all(path.stat().st_size < 4e6 for path in SHIPPED.rglob("*.safetensors"))
 
 
 def test_the_shipped_model_draws_pictures_on_white_that_differ_by_class(shipped):

@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import fd_study, previews
 from experiments.figures import RESULTS
 from experiments.previews import Previews, run_previews
-from pcm_jax.pretrained import ADAPTERS, load, load_adapter
+from pcm_jax.pretrained import ADAPTERS, available_adapters, load, load_adapter
 from tests.experiments.test_fd_study import few
 
 CONSOLE = Console(file=io.StringIO())
@@ -59,9 +59,13 @@ def test_the_command_names_what_differs_from_the_default():
     assert Previews(noises=8).command.endswith("--noises 8")
 
 
+CHOSEN = [name for name in available_adapters() if (RESULTS / f"{fd_study.previews_name(name)}.json").exists()]
+
+
 @pytest.mark.fast
-def test_the_shipped_rows_are_those_of_the_study():
-    result = json.loads((RESULTS / f"{fd_study.previews_name('emoji32-ddim100')}.json").read_text())
-    shipped = load_adapter("emoji32-ddim100", load("emoji32"))
+@pytest.mark.parametrize("name", CHOSEN)
+def test_the_shipped_rows_are_those_of_the_study(name):
+    result = json.loads((RESULTS / f"{fd_study.previews_name(name)}.json").read_text())
+    shipped = load_adapter(name, load(name.split("-")[0]))
     assert tuple(result["rows"]["PCM + secant"]) == shipped.preview
-    assert result["command"] in (ADAPTERS / "emoji32-ddim100.md").read_text()
+    assert result["command"] in (ADAPTERS / f"{name}.md").read_text()

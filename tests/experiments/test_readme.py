@@ -16,11 +16,13 @@ ROW = {
     "evaluations": 412.0,
     "speedup": 50 / 11,
     "seconds": 1.23456,
-    "max_difference": 2.1234e-4,
+    "rounds_mean": 10.25,
+    "worst_error": 2.1234e-4,
+    "error_bound": 8.1e-3,
     "result": "CONVERGED 64/64",
 }
 DEMO = {
-    "rows": [ROW, ROW | {"method": "sequential", "max_difference": 0.0, "speedup": None}],
+    "rows": [ROW, ROW | {"method": "sequential", "worst_error": 0.0, "error_bound": 0.0, "speedup": None}],
     "device": "cpu",
     "commit": "abc",
 }
@@ -30,9 +32,12 @@ TEXT = "before\n<!-- begin:demo -->\nold\n<!-- end:demo -->\nafter\n<!-- begin:f
 def test_tables(tmp_path):
     (tmp_path / "demo.json").write_text(json.dumps(DEMO))
     text = readme.render(TEXT, tmp_path)
-    assert "| solver | method | rounds | evaluations | speed-up in rounds | seconds | max difference | result |" in text
-    assert "| DDIM-50 | Picard | 11 | 412 | 4.5x | 1.23 | 2.1e-04 | CONVERGED 64/64 |" in text
-    assert "| DDIM-50 | sequential | 11 | 412 |  | 1.23 | 0 |" in text
+    assert (
+        "| solver | method | rounds | mean | evaluations | fewer calls in a row | seconds here | RMS error (worst) |"
+        in text
+    )
+    assert "| DDIM-50 | Picard | 11 | 10.2 | 412 | 4.5x | 1.23 | 2.1e-04 | 8.1e-03 | CONVERGED 64/64 |" in text
+    assert "| DDIM-50 | sequential | 11 | 10.2 | 412 |  | 1.23 | 0 | 0 |" in text
     assert "old" not in text and text.startswith("before\n") and "\nafter\n" in text
     assert readme.render(text, tmp_path) == text
 

@@ -1,0 +1,1 @@
+"""Does the error bound hold: on the shipped models, and on random ones in which nothing is kind."""
