@@ -11,6 +11,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 SEQUENTIAL, PLAIN, ACCELERATED, TUNED = "#555555", "#d1704a", "#2f6fb0", "#3a8f5a"
@@ -132,6 +133,13 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+def count_rounds(axis: Axes) -> None:
+    """Whole rounds along x, and a grid."""
+    axis.set_xlabel("rounds")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+
+
 def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bottom: float = 1e-4) -> None:
     """Error of the sample after every round, a panel for each solver, a line for each method.
 
@@ -150,10 +158,8 @@ def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bot
             axis.semilogy(range(1, len(error) + 1), error, label=curve["method"], **style)
         axis.axhline(exact, color=SEQUENTIAL, linewidth=0.8, linestyle=":")
         axis.set_title(solver, fontsize=10)
-        axis.set_xlabel("rounds")
         axis.set_ylim(bottom=bottom)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
+        count_rounds(axis)
     axes[0, 0].set_ylabel("RMS error against the sequential sample\n(dotted: visually exact)")
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
@@ -171,9 +177,7 @@ def frechet(fd: Mapping[str, Sequence[float]], path: Path, *, title: str) -> Non
             axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
         axis.axhline(fd["sequential"][0], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential")
         axis.set_title(f"{title}: {shown}", fontsize=10)
-        axis.set_xlabel("rounds")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
+        count_rounds(axis)
     axes[0].set_ylabel("FD on EfficientNet-Lite0 features")
     axes[0].legend(fontsize=8)
     figure.tight_layout()
@@ -188,10 +192,8 @@ def paper(outcome: Mapping[str, Any], path: Path) -> None:
         style = METHOD_STYLES.get(method, {"color": SEQUENTIAL})
         axis.semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=method, **style)
     axis.axhline(outcome["sequential"], color=SEQUENTIAL, linewidth=0.8, linestyle=":", label="sequential, all steps")
-    axis.set_xlabel("rounds")
     axis.set_ylabel(outcome["metric"])
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
+    count_rounds(axis)
     axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib import pyplot as plt
+
+from experiments.plots import count_rounds
 
 ROUNDS = 30
 """Shown at most."""
@@ -35,9 +33,7 @@ def bounds(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
                 axis.fill_between(rounds, np.maximum(low, 1e-9), np.maximum(high, 1e-9), color=color, alpha=0.12)
         axis.set_title(", ".join(name), fontsize=10)
         axis.set_ylim(1e-6, 30)
-        axis.set_xlabel("rounds")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
+        count_rounds(axis)
     axes[0, 0].set_ylabel("RMS, units of the data\n(solid: error, dashed: bound)")
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()

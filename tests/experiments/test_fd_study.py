@@ -47,7 +47,7 @@ def test_a_stopped_study_goes_on(config, outcome, monkeypatch):
     assert fd_study.run(config, Console(file=io.StringIO()), few)["fd"] == outcome["fd"]
 
 
-def test_sums_are_those_of_all_samples_at_once(config):
+def test_sums_are_those_of_all_samples_at_once(config, outcome):
     model, source = fd_study.load("digits"), fd_study.load_source("digits", "test")
     images = [
         fd_study._images(config, model, source, "sequential", None, start, size)[0] for start, size in ((0, 8), (8, 8))
