@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments import study
 from experiments.figures import RESULTS, command_line, write_result
-from experiments.pcm_study import METHODS
+from experiments.pcm_study import GUESS, METHODS
 from experiments.plots import tile
 from pcm_jax.metrics import rms_error
 from pcm_jax.pretrained import available, load
@@ -42,6 +42,10 @@ def run_draw(config: Draw, console: Console) -> Path:
     lines, errors = [exact], {}
     for name, (slope, tuned) in METHODS.items():
         options: dict[str, Any] = {"linearization": study.SLOPES[slope], "max_rounds": config.rounds}
+        if name == GUESS:
+            if model.prior is None:
+                continue
+            options["prior"] = model.prior
         if tuned:
             if adapter is None:
                 continue

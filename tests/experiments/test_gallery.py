@@ -14,6 +14,7 @@ from rich.console import Console
 from experiments.figures import RESULTS
 from experiments.gallery import page
 from experiments.gallery.sprites import Draw, run_draw
+from experiments.pcm_study import GUESS, METHODS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -56,6 +57,7 @@ def test_sprites_hold_every_round_of_every_method(folder):
     assert about["rounds"] == 2 and picture.shape[:2] == (height * (1 + 2 * len(about["errors"])), width)
     lines = picture.reshape(-1, height, width)
     assert all(len(errors) == 2 for errors in about["errors"].values())
+    assert about["errors"][GUESS][1] < about["errors"]["Picard + secant"][1], "the prior is the first guess"
     assert np.abs(lines[1].astype(int) - lines[0]).mean() > np.abs(lines[-1].astype(int) - lines[0]).mean()
 
 
@@ -68,8 +70,8 @@ def test_the_page_needs_nothing_else(written):
 
 def test_a_browser_shows_it(written, tmp_path):
     dom = opened(written, tmp_path, "#1")
-    assert 'data-shown="1"' in dom and 'data-strips="4"' in dom
-    assert dom.count('class="strip"') == 5 and "Every headline number" in dom and "<svg" in dom
+    assert 'data-shown="1"' in dom and f'data-strips="{len(METHODS)}"' in dom
+    assert dom.count('class="strip"') == 1 + len(METHODS) and "Every headline number" in dom and "<svg" in dom
     assert re.search(r'class="error">\d', dom), "the error of the chosen round is written beside its strip"
 
 

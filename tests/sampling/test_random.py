@@ -67,8 +67,13 @@ def test_picard_is_sequential(data, solver, shape):
         ).trajectory
         out = pcm.sample_picard(network, params, noise, solver, key=key, cond=cond, init=states, tol=0.0)
     size = max(1.0, float(jnp.max(jnp.abs(ref.sample))))
-    round_off = 2e-5 if dtype == jnp.float32 else 3e-2
-    assert float(jnp.max(jnp.abs(out.sample - ref.sample))) <= round_off * size
+    round_off = size * (2e-5 if dtype == jnp.float32 else 3e-2)
+    if dtype == jnp.bfloat16:
+        # A coefficient of thousands multiplies each rounding; what the sequential sampler itself loses tells how much.
+        noise, params = noise.astype(jnp.float32), params.astype(jnp.float32)
+        exact = pcm.sample_sequential(network, params, noise, solver, key=key, cond=cond).sample
+        round_off += float(jnp.max(jnp.abs(ref.sample - exact)))
+    assert float(jnp.max(jnp.abs(out.sample - ref.sample))) <= round_off
 
 
 @settings(max_examples=8)
