@@ -14,7 +14,7 @@ import pcm_jax as pcm
 from pcm_jax.metrics import max_difference, rms_error
 from pcm_jax.pretrained import Pretrained, PretrainedAdapter, available_adapters, load_adapter
 from pcm_jax.priors import GaussianPrior
-from pcm_jax.sampling.linearization import Linearization
+from pcm_jax.recurrence.linearization import Linearization
 from pcm_jax.solvers import Solver
 
 SLOPES: dict[str, Linearization] = {

@@ -5,10 +5,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pcm_jax import parallel, priors, schedules, solvers, switching
+from pcm_jax.recurrence import certificate as certificates
+from pcm_jax.recurrence import linearization, norms
 from pcm_jax.results import ResultCode, SampleOutput, Stats
-from pcm_jax.sampling import certificate as certificates
-from pcm_jax.sampling import guess, linearization, sample_picard, sample_sequential
-from pcm_jax.sampling import residual as norms
+from pcm_jax.sampling import guess, sample_picard, sample_sequential
 
 if TYPE_CHECKING:
     from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training

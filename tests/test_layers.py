@@ -16,7 +16,8 @@ LAYERS = (
     {"parallel"},
     {"priors"},
     {"switching"},
-    {"sampling"},
+    {"recurrence"},
+    {"sampling", "scanning"},
     {"lora", "checkpoint", "data"},
     {"networks"},
     {"training", "policy"},
@@ -25,7 +26,19 @@ LAYERS = (
 )
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
-CORE = {"types", "results", "guidance", "schedules", "solvers", "parallel", "priors", "switching", "sampling"}
+CORE = {
+    "types",
+    "results",
+    "guidance",
+    "schedules",
+    "solvers",
+    "parallel",
+    "priors",
+    "switching",
+    "recurrence",
+    "sampling",
+    "scanning",
+}
 CORE_MAY_IMPORT = {"jax", "numpy"} | sys.stdlib_module_names
 
 HOME = {

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.guidance import guidance_scale
-from pcm_jax.parallel import Executor, WindowAxis, single
+from pcm_jax.parallel import Executor, single
 from pcm_jax.priors import GaussianPrior
+from pcm_jax.recurrence import Certificate, Linearization, LoopConfig, Window, defect_sum, differentiable, secant
 from pcm_jax.results import SampleOutput
-from pcm_jax.sampling import picard, sequential
-from pcm_jax.sampling.certificate import Certificate, defect_sum
-from pcm_jax.sampling.gradient import adjoint, zeros_like_cotangent
-from pcm_jax.sampling.linearization import Linearization, secant
-from pcm_jax.sampling.network import call_rows, count_rows, draw_step_noise
-from pcm_jax.sampling.state import Inputs, LoopConfig
+from pcm_jax.sampling import sequential
+from pcm_jax.sampling.call import Rest, TableCall, output
+from pcm_jax.sampling.network import count_rows, draw_step_noise
 from pcm_jax.sampling.validate import check_common, check_loop, check_prior, check_switch
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter, Switch
@@ -122,9 +118,9 @@ def sample_picard(
     Returns:
         `SampleOutput`. `result` CONVERGED certifies that every state was accepted under the base model, and then
             `error_bound` is at most tol.
-        `jax.grad` of `sample` and `trajectory` goes through the fixed point (gradient.py): it is the sequential
-        sampler's, and takes T vector-Jacobian products one after the other. No gradient flows through `iterates`,
-        bounds or counts; forward-mode and second derivatives are the sequential sampler's to give.
+        `jax.grad`, `jax.jvp` and derivatives of these go through the fixed point of `sample` and `trajectory`
+        (recurrence/gradient.py): they are the sequential sampler's, and take T Jacobian products one after the other.
+        No derivative flows through `iterates`, bounds or counts.
 
     Raises:
         ValueError: arguments that do not fit, before anything is traced.
@@ -153,12 +149,19 @@ def sample_picard(
     guess = None if init is None else jnp.asarray(init, state.dtype)
     rows = None if preview is None else tuple(int(row) for row in preview)
     config = LoopConfig(
-        int(window), int(max_rounds), linearization, certificate, switch, return_trajectory, return_rounds, rows
+        Window(int(window), steps),
+        int(max_rounds),
+        linearization,
+        certificate,
+        switch,
+        return_trajectory=return_trajectory,
+        return_rounds=return_rounds,
+        preview=rows,
     )
-    call = _Call(model_fn, noise.dtype, config, executor)
+    call = TableCall(model_fn, noise.dtype, config, executor, int(solver.multistep))
     try:
-        inputs = Inputs(solver, state, z, guess, jnp.asarray(tol, state.dtype), prior)
-        out = _picard(call, params, adapter, cond, inputs)
+        rest = Rest(adapter, guess, jnp.asarray(tol, state.dtype), prior)
+        out = output(call, differentiable(call, (params, cond), (solver, z), state, rest))
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(
             "model_fn closes over values that are being differentiated; pass them in params or cond"
@@ -170,62 +173,6 @@ def sample_picard(
             )
         out.raise_for_result()
     return out
-
-
-@dataclasses.dataclass(frozen=True)
-class _Call:
-    """All that a compiled sampler is kept by."""
-
-    model_fn: ModelFn
-    dtype: Any
-    config: LoopConfig
-    executor: Executor
-
-
-# Entries keep their model_fn, and what it closes over, alive: few are kept.
-@functools.lru_cache(maxsize=32)
-def _compiled(call: _Call) -> Callable[..., SampleOutput]:
-    def body(axis: WindowAxis, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs) -> SampleOutput:
-        def evaluate(x: Array, time: ArrayLike, share: Array | None) -> Array:
-            def rows(x: Array, time: Array, share: Array | None) -> Array:
-                return call_rows(call.model_fn, params, x, time, cond, call.dtype, adapter, share)
-
-            return axis.map_rows(rows, x, time, share)
-
-        inputs = inputs.begun(cond, guidance_scale(call.model_fn))
-        out = picard.run(evaluate, inputs, call.config, axis, (params, adapter, cond))
-        return count_rows(call.model_fn, out)
-
-    return call.executor.compile(body)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _picard(call: _Call, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs) -> SampleOutput:
-    return _compiled(call)(params, adapter, cond, inputs)
-
-
-def _picard_forward(
-    call: _Call, params: Params, adapter: Adapter | None, cond: Cond, inputs: Inputs
-) -> tuple[SampleOutput, Any]:
-    whole = dataclasses.replace(call, config=dataclasses.replace(call.config, return_trajectory=True))
-    out = _compiled(whole)(params, adapter, cond, inputs)
-    shown = out if call.config.return_trajectory else dataclasses.replace(out, trajectory=None)
-    return shown, (params, adapter, cond, inputs, out.trajectory)
-
-
-def _picard_backward(call: _Call, kept: Any, bar: SampleOutput) -> tuple[Any, Any, Any, Inputs]:
-    params, adapter, cond, inputs, trajectory = kept
-    states = jnp.zeros_like(trajectory) if bar.trajectory is None else bar.trajectory
-    states = states.at[-1].add(bar.sample)
-    params_bar, noise_bar, cond_bar, z_bar, table_bar = adjoint(
-        call.model_fn, call.dtype, params, inputs.solver, cond, inputs.step_noise, trajectory, states
-    )
-    # The fixed point is the base model's: the adapter has no part in it.
-    adapter_bar, rest = jax.tree.map(zeros_like_cotangent, (adapter, inputs))
-    return params_bar, adapter_bar, cond_bar, rest._replace(noise=noise_bar, step_noise=z_bar, solver=table_bar)
-
-
-_picard.defvjp(_picard_forward, _picard_backward)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -22,14 +22,14 @@ def one_step(
     cond: Cond,
     row: Solver,
     x: Array,
-    f_prev: Array | None,
+    before: Array | None,
     z: Array | None,
 ) -> tuple[Array, Array]:
-    """(x', f) of one row of the table, x `[B, ...]`."""
+    """(x', f) of one row of the table, x `[B, ...]`; before: f of the row before, `[1, B, ...]`."""
     row = jax.tree.map(lambda column: jnp.broadcast_to(column, x.shape[:1]), row)
     prediction = call_rows(model_fn, params, row.network_input(x)[None], row.time[None], cond, dtype)[0]
     f = row.data(x, prediction)
-    return row.step(x, f, f_prev, z), f
+    return row.step(x, f, None if before is None else before[0], z), f
 
 
 def run(
@@ -45,12 +45,12 @@ def run(
     """All rows of the table in order, `lax.scan`."""
 
     def body(carry: tuple[Array, Array | None], row: tuple[Solver, Array | None]) -> Any:
-        x, f_prev = carry
+        x, before = carry
         table, z = row
-        new, f = one_step(model_fn, dtype, params, cond, table, x, f_prev, z)
-        return (new, f if solver.multistep else None), new if return_trajectory else None
+        new, f = one_step(model_fn, dtype, params, cond, table, x, before, z)
+        return (new, f[None] if solver.multistep else None), new if return_trajectory else None
 
-    first = (noise, jnp.zeros_like(noise) if solver.multistep else None)
+    first = (noise, jnp.zeros_like(noise)[None] if solver.multistep else None)
     first = vary_like(first, (params, noise, cond, step_noise, solver))
     (sample, _), states = lax.scan(body, first, (solver, step_noise))
     batch, steps = noise.shape[0], len(solver)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcm_jax.sampling.linearization import Linearization, secant
+from pcm_jax.recurrence.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows
 from pcm_jax.switching import Adapter
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin, columns

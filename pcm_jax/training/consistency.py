@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax.lora import LoRA
-from pcm_jax.sampling.linearization import Linearization, secant
+from pcm_jax.recurrence.linearization import Linearization, secant
+from pcm_jax.recurrence.window import take_rows
 from pcm_jax.sampling.network import call_rows
-from pcm_jax.sampling.window import take_rows
 from pcm_jax.switching import Adapter, FeatureSpace, ParameterSpace
 from pcm_jax.switching.spaces import FactoredFn
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax.priors import GaussianPrior
-from pcm_jax.sampling.linearization import Linearization, identity, secant
+from pcm_jax.recurrence.linearization import Linearization, identity, secant
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import FeatureSpace, ParameterSpace, Switch, calibrated, never
 from pcm_jax.switching.spaces import FactoredFn

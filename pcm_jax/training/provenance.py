@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.sampling.linearization import zero
+from pcm_jax.recurrence.linearization import zero
 from pcm_jax.training.rounds import Base, advance, begin
 from pcm_jax.trees import fingerprint
 from pcm_jax.types import Array, ModelFn

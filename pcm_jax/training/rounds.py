@@ -11,9 +11,9 @@ from jax import lax
 
 from pcm_jax.guidance import guidance_scale
 from pcm_jax.priors import GaussianPrior, start
-from pcm_jax.sampling.linearization import History, Linearization
+from pcm_jax.recurrence import History, Linearization, linearise, same_operator
 from pcm_jax.sampling.network import call_rows
-from pcm_jax.sampling.sweep import same_operator, sweep
+from pcm_jax.sampling.table import steps
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
 from pcm_jax.types import Array, Cond, ModelFn, Params
@@ -87,16 +87,16 @@ def evaluate_and_advance(
     prediction = call_rows(
         model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
     )
-    f, step, y = sweep(
-        table,
+    edge = jnp.zeros_like(at.x[:1]) if base.solver.multistep else None
+    f, step = steps(table, at.x[:-1], prediction, edge=edge, step_noise=step_noise, share=rows)
+    y = linearise(
         linearization,
+        table,
         at.x,
-        prediction,
-        f_edge=jnp.zeros_like(at.x[0]) if base.solver.multistep else None,
-        step_noise=step_noise,
-        share=rows,
+        step,
         history=same_operator(at.history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
         first_slope=at.first_slope,
+        share=rows,
     )
     seen = jnp.ones_like(at.history.valid)
     history: Any = History(at.x[:-1], step, seen, jnp.zeros_like(seen))

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from pcm_jax.priors import GaussianPrior
-from pcm_jax.sampling.linearization import Linearization, identity
+from pcm_jax.recurrence.linearization import Linearization, identity
 from pcm_jax.solvers import Solver
 from pcm_jax.training import provenance
 from pcm_jax.training.progress import progress_bar

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax.priors import GaussianPrior
+from pcm_jax.recurrence.linearization import Linearization, identity
 from pcm_jax.sampling import sample_sequential
-from pcm_jax.sampling.linearization import Linearization, identity
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin

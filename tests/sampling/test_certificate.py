@@ -7,9 +7,10 @@ import pytest
 
 import pcm_jax as pcm
 from pcm_jax.parallel import WindowAxis
-from pcm_jax.sampling import picard
+from pcm_jax.recurrence import LoopConfig, Start, Window, loop
+from pcm_jax.sampling.call import TableCall, output
 from pcm_jax.sampling.network import call_rows
-from pcm_jax.sampling.state import Inputs, LoopConfig
+from pcm_jax.sampling.table import TableSteps
 from tests import problems
 
 SOLVER = pcm.solvers.ddim(problems.VP, 12)
@@ -19,19 +20,20 @@ def run(switch, *, tol=1e-2, max_rounds=40, bias=5.0):
     """The loop with an evaluation that is off by `bias * lambda`, a stand-in for a fine-tuned model gone wrong."""
     noise, params = problems.noise(), problems.mlp_params()
 
-    def evaluate(x, time, share):
+    def predict(x, time, share):
         extra = 0.0 if share is None else bias * share.reshape((*share.shape, 1))
         return call_rows(problems.mlp, params, x, time, None, x.dtype) + extra
 
     config = LoopConfig(
-        window=12,
+        window=Window(12, 12),
         max_rounds=max_rounds,
         linearization=pcm.linearization.identity(),
         certificate=pcm.certificates.defect_sum(),
         switch=switch,
     )
-    inputs = Inputs(SOLVER, noise, None, None, jnp.float32(tol))
-    return picard.run(evaluate, inputs, config, WindowAxis())
+    problem = TableSteps(SOLVER, config.window, predict, None)
+    found = loop.run(problem, Start(noise, None, jnp.float32(tol)), config, WindowAxis())
+    return output(TableCall(problems.mlp, noise.dtype, config, pcm.parallel.single()), found)
 
 
 @pytest.fixture(scope="module")

@@ -196,3 +196,40 @@ def test_a_closure_over_what_is_differentiated_names_the_remedy():
 
     with pytest.raises(ValueError, match="pass them in params or cond"):
         jax.grad(loss)(PARAMS)
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm_solver_pp", "heun"])
+def test_forward_mode_and_second_derivatives_are_the_sequential_ones(name):
+    solver = problems.SOLVERS[name]()
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda p: p.astype(jnp.float64), PARAMS)
+        noise, key = NOISE.astype(jnp.float64), problems.key_for(solver)
+        direction = (jax.tree.map(jnp.ones_like, params), jnp.cos(noise))
+
+        def measured(sampler):
+            def loss(params, noise):
+                return jnp.sum(jnp.sin(sampler(problems.mlp, params, noise, solver, key=key).sample))
+
+            gradient = jax.grad(loss, argnums=(0, 1))
+            forward = jax.jvp(loss, (params, noise), direction)[1]
+            over_reverse = jax.jvp(gradient, (params, noise), direction)[1]
+            reverse_twice = jax.grad(lambda x: jnp.vdot(gradient(params, x)[1], direction[1]))(noise)
+            return forward, over_reverse, reverse_twice
+
+        ours, true = measured(functools.partial(pcm.sample_picard, tol=0.0)), measured(pcm.sample_sequential)
+        scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(true))
+        assert scale > 1
+        chex.assert_trees_all_close(ours, true, rtol=1e-4, atol=1e-6 * scale)
+
+
+def test_a_hessian_vector_product_under_jit_and_vmap():
+    def loss(sampler, x):
+        return jnp.sum(sampler(problems.mlp, PARAMS, x, SOLVER).sample ** 2)
+
+    def product(sampler, v):
+        return jax.jvp(jax.grad(functools.partial(loss, sampler)), (NOISE,), (v,))[1]
+
+    directions = jax.random.normal(jax.random.key(5), (3, *NOISE.shape))
+    ours = jax.jit(jax.vmap(functools.partial(product, functools.partial(pcm.sample_picard, tol=0.0))))(directions)
+    true = jax.vmap(functools.partial(product, pcm.sample_sequential))(directions)
+    np.testing.assert_allclose(ours, true, rtol=1e-3, atol=1e-3 * float(jnp.max(jnp.abs(true))))

@@ -10,7 +10,7 @@ import pytest
 
 import pcm_jax as pcm
 from pcm_jax import networks, switching
-from pcm_jax.sampling.linearization import identity, secant
+from pcm_jax.recurrence.linearization import identity, secant
 from pcm_jax.training import (
     Base,
     FinetuneConfig,

@@ -13,23 +13,25 @@ A = 0 is Jacobi, A = 1 Picard (ParaDiGMS), A = alpha ratio or sigma ratio hold t
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.solvers import Solver
-from pcm_jax.types import Array
+from pcm_jax.types import Array, PyTree
 
 
 class History(NamedTuple):
     """The round before, at this round's window rows: states `x`, steps `step` `[W, B, ...]`, `valid` `[W, B]`.
 
+    In the loop x and step are pytrees like the state; a `Linearization` sees them leaf by leaf.
+
     returned: `[W, B]`, rows that the fine-tuned model evaluated then and the base model evaluates now.
     """
 
-    x: Array
-    step: Array
+    x: PyTree
+    step: PyTree
     valid: Array
     returned: Array | None = None
 
@@ -41,8 +43,10 @@ class Linearization(Protocol):
     def needs_history(self) -> bool:
         """Whether `slope` reads the round before."""
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
-        """A `[W, B]` from the solver's rows `[W, B]`, states x `[W, B, ...]` and steps F(x) `[W, B, ...]`.
+    def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
+        """A `[W, B]` from states x `[W, B, ...]`, steps F(x) `[W, B, ...]` and the solver's rows.
+
+        rows: the table's, columns `[W, B]` or `[W, 1]`; for `pcm.scan`, which has no table, only a `variance`.
 
         first: `[W, B]`, what a prior says of a row before there is history.
         """
@@ -53,7 +57,7 @@ class _Constant:
     value: float
     needs_history: bool = False
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
+    def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.full(x.shape[:2], self.value, x.dtype)
 
 
@@ -62,8 +66,8 @@ class _Held:
     column: str
     needs_history: bool = False
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
-        return jnp.asarray(getattr(rows, self.column), x.dtype)
+    def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
+        return jnp.broadcast_to(jnp.asarray(getattr(rows, self.column), x.dtype), x.shape[:2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,7 @@ class _Secant:
     high: float
     needs_history: bool = True
 
-    def slope(self, rows: Solver, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
+    def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         assert before is not None
         dims = tuple(range(2, x.ndim))
         dx = x - before.x
@@ -119,6 +123,51 @@ def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
     if not 0 <= low < high:
         raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")
     return _Secant(float(low), float(high))
+
+
+def same_operator(history: History | None, before: Array | None, share: Array) -> History | None:
+    """History where the same blend of models evaluated the row in both rounds; `before`: lambda of the last round.
+
+    A secant through two operators is the derivative of neither (it cost rounds wherever it was tried). Rows that have
+    just come back to the base model are marked: their slope is the one that the solver knows without history.
+    """
+    if history is None or before is None:
+        return history
+    return history._replace(valid=history.valid & (before == share), returned=(before > 0) & (share == 0))
+
+
+def linearise(
+    linearization: Linearization,
+    rows: Any,
+    x: PyTree,
+    step: PyTree,
+    *,
+    history: History | None = None,
+    first_slope: Array | None = None,
+    share: Array | None = None,
+    recurrent: PyTree = None,
+) -> PyTree:
+    """The states that a round makes, `[W, B, ...]`, after x's first: a slope of its own, and a scan, for every leaf.
+
+    Args:
+        rows: what the linearization may look at.
+        x: states `[W + 1, B, ...]`; the first is known. step: F(x), `[W, B, ...]`.
+        history: the round before. first_slope: `[W, B]`, the prior's, for rows without history.
+        share: lambda `[W, B]`.
+        recurrent: which leaves depend on their own past; the others' slope is 0.
+    """
+    if share is not None and first_slope is not None:
+        # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
+        first_slope = jnp.where(share > 0, 1.0, first_slope)
+
+    def leaf(x: Array, step: Array, own: bool, *before: Array) -> Array:
+        if not own:
+            return step
+        seen = None if history is None else history._replace(x=before[0], step=before[1])
+        return solve(x, step, linearization.slope(rows, x[:-1], step, seen, first_slope))
+
+    own = jax.tree.map(lambda _: True, x) if recurrent is None else recurrent
+    return jax.tree.map(leaf, x, step, own, *(() if history is None else (history.x, history.step)))
 
 
 def solve(x: Array, step: Array, slope: Array) -> Array:

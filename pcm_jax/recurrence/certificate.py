@@ -20,30 +20,35 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.sampling.linearization import History
-from pcm_jax.sampling.residual import Norm, noise_units, root_mean_square
-from pcm_jax.sampling.window import leading, take_rows
-from pcm_jax.types import Array
+from pcm_jax.recurrence.linearization import History
+from pcm_jax.recurrence.norms import Norm, difference, noise_units, of_tree, root_mean_square
+from pcm_jax.recurrence.window import all_finite, leading, take_rows
+from pcm_jax.types import Array, PyTree
 
 
 class Evidence(NamedTuple):
     """What a round shows of the window's rows.
 
-    row: int32 `[W, B]`, index in the solver's table; num_steps: T. x: states `[W + 1, B, ...]` that the round started
-    from, step: F(x) `[W, B, ...]`, y: the states that it made, after x's first. variance: `[W, B]`, unit of norms.
-    inside: `[W, B]`, False past the end. sound: `[W, B]`, evaluated by the base model alone, and finite. before: the
-    round before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of x's first state.
-    bound: `[B]`, what the round before said of the error of the sample.
+    row: int32 `[W, B]` or `[W, 1]`, index in the solver's table; num_steps: T. front: `[B]`, the last accepted state;
+    rows before it are held where they are, their step is the state that follows. x: states `[W + 1, B, ...]` that the
+    round started from, step: F(x) `[W, B, ...]`, y: the states that it made, after x's first. variance: `[W, B]`, unit
+    of norms. inside: `[W, B]`, False past the end. sound: `[W, B]`, held, or evaluated by the base model alone and
+    finite. before: the round before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of
+    the state at the front. bound: `[B]`, what the round before said of the error of the sample.
+
+    States are pytrees; a sampler's is one array.
     """
 
     row: Array
     num_steps: int
-    x: Array
-    step: Array
-    y: Array
+    front: Array
+    x: PyTree
+    step: PyTree
+    y: PyTree
     variance: Array
     inside: Array
     sound: Array
@@ -53,9 +58,9 @@ class Evidence(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """accepted: int32 `[B]`, leading states of y that are. spent: `[B]`, bound on the error of the last of them.
-    bound: `[B]`, on the error of the whole trajectory's last state, inf where the window does not show it.
-    residual: `[W, B]`, each row's own, for switches; inf where nothing is known.
+    """accepted: int32 `[B]`, leading states of y that are, the held ones among them. spent: `[B]`, bound on the error
+    of the last of them. bound: `[B]`, on the error of the whole trajectory's last state, inf where the window does not
+    show it. residual: `[W, B]`, each row's own, for switches; inf where nothing is known.
     """  # noqa: D205
 
     accepted: Array
@@ -85,10 +90,12 @@ class _DefectSum:
     needs_history: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        defect = jnp.where(see.sound, self.norm(see.step - see.x[1:], see.variance), jnp.inf)
+        missed = of_tree(self.norm, difference(see.step, _tail(see.x)), see.variance)
+        defect = jnp.where(see.sound, missed, jnp.inf)
         gain, measured = self._gain(see)
-        cost = jnp.where(see.inside, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
-        gain = jnp.where(see.inside, gain, 1.0)
+        counts = see.inside & (see.row >= see.front[None])
+        cost = jnp.where(counts, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
+        gain = jnp.where(counts, gain, 1.0)
         grown, added = lax.associative_scan(_compose, (gain, cost))
         total = grown * see.spent[None] + added
         reaches = see.row[-1] + 1 >= see.num_steps
@@ -99,10 +106,12 @@ class _DefectSum:
         )
         limit = jnp.where(reaches[None], see.spent[None], _LEADING * tol * self._share(see, gain))
         certified = (total <= limit) | (bound <= tol)[None]
-        # The first row's step is taken from an accepted state: its own defect has no part in it.
-        accepted = leading(see.inside & see.sound & certified.at[0].set(True))
+        # The step at the front is taken from an accepted state: its own defect has no part in it.
+        accepted = leading(see.inside & see.sound & (certified | (see.row <= see.front[None])))
+        new = see.row[0] + accepted - see.front
         last = take_rows(total, jnp.maximum(accepted - 1, 0)[None])[0]
-        spent = jnp.where(accepted > 1, last, jnp.where(accepted == 1, gain[0] * see.spent, see.spent))
+        first = jnp.sum(jnp.where(see.row == see.front[None], gain, 0.0), axis=0) * see.spent
+        spent = jnp.where(new > 1, last, jnp.where(new == 1, first, see.spent))
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
 
     def _share(self, see: Evidence, gain: Array) -> Array:
@@ -118,10 +127,12 @@ class _DefectSum:
     def _gain(self, see: Evidence) -> tuple[Array, Array]:
         """Gains `[W, B]`, and where they were measured."""
         assert see.before is not None
-        moved = self.norm(see.x[:-1] - see.before.x, see.variance)
+        x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
+        moved = of_tree(self.norm, difference(x, see.before.x), see.variance)
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
-        floor = 4 * jnp.finfo(moved.dtype).eps * self.norm(see.x[:-1], see.variance)
-        ratio = self.norm(see.step - see.before.step, see.variance) / jnp.where(moved > 0, moved, 1.0)
+        floor = 4 * jnp.finfo(moved.dtype).eps * of_tree(self.norm, x, see.variance)
+        change = of_tree(self.norm, difference(see.step, see.before.step), see.variance)
+        ratio = change / jnp.where(moved > 0, moved, 1.0)
         known = see.before.valid & jnp.isfinite(ratio)
         gain = jnp.where(known & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
         return gain, known
@@ -133,11 +144,11 @@ class _LastChange:
     needs_history: bool = False
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        finite = jnp.all(jnp.isfinite(see.y), axis=tuple(range(2, see.y.ndim)))
-        residual = jnp.where(finite, self.norm(see.y - see.x[1:], see.variance), jnp.inf)
+        change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
+        residual = jnp.where(all_finite(see.y), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
-        settled = jnp.concatenate([jnp.ones_like(see.inside[:1]), residual[:-1] <= tol])
-        accepted = leading(see.inside & see.sound & settled)
+        settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])
+        accepted = leading(see.inside & see.sound & (settled | (see.row <= see.front[None])))
         used = jnp.arange(residual.shape[0])[:, None] < accepted[None] - 1
         spent = jnp.maximum(see.spent, jnp.max(jnp.where(used, residual, 0.0), axis=0))
         return Verdict(accepted, spent, jnp.max(jnp.where(see.inside, residual, 0.0), axis=0), residual)
@@ -155,6 +166,10 @@ _SLOWEST = 0.1
 _LARGEST = 1e3
 _OVERFLOW = 1e30
 """Bounds on a gain and on a product of gains: inf times a defect of 0 would be NaN."""
+
+
+def _tail(x: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[1:], x)
 
 
 def _compose(first: tuple[Array, Array], then: tuple[Array, Array]) -> tuple[Array, Array]:

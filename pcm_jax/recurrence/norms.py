@@ -1,17 +1,15 @@
-r"""Norms: how much did a state change in this round, in units that a tolerance can be compared with.
-
-A tolerance bounds the last change of every state that a later state was computed from. It does not bound the error of
-the sample; that is smaller where the rounds contract and larger where they do not (the demo plots both).
-"""
+r"""Norms: how far two states, or a state and its neighbour's step, lie apart, in units that a tolerance is given in."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 
-from pcm_jax.types import Array
+from pcm_jax.types import Array, PyTree
 
 Norm: TypeAlias = Callable[[Array, Array], Array]
 """(change `[W, B, ...]`, variance `[W, B]` that an ancestral step injects into these states) -> residual `[W, B]`."""
@@ -30,3 +28,14 @@ def root_mean_square(change: Array, variance: Array) -> Array:
 def largest(change: Array, variance: Array) -> Array:
     """max |change|, in units of the state."""
     return jnp.max(jnp.abs(change), axis=tuple(range(2, change.ndim)))
+
+
+def of_tree(norm: Norm, change: PyTree, variance: Array) -> Array:
+    """`[W, B]`: of a state of several leaves the root of the sum of squares, so that no leaf's is larger."""
+    found = [norm(leaf, variance) for leaf in jax.tree.leaves(change)]
+    return found[0] if len(found) == 1 else jnp.sqrt(functools.reduce(jnp.add, [each * each for each in found]))
+
+
+def difference(a: PyTree, b: PyTree) -> PyTree:
+    """a - b, leaf by leaf."""
+    return jax.tree.map(jnp.subtract, a, b)

@@ -1,0 +1,249 @@
+r"""The parallel loop: the only `while_loop` of the library.
+
+It solves a recurrence x_{i+1} = F_i(x_i) in rounds. One round evaluates F on the W rows of every sample's window in one
+batched call, rebuilds the states with one affine scan (linearization.py), accepts the leading states that are exact to
+the tolerance (certificate.py), and slides where the window does not hold all rows. State b + 1 is always exact when
+state b is, so every round accepts at least one state and T rounds always suffice.
+
+Exactness is a certificate. lambda in [0, 1] is the share of a fine-tuned model in a row's evaluation; a state is
+accepted only if every row from the front to it was evaluated with lambda = 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.parallel import WindowAxis, vary_like
+from pcm_jax.recurrence.certificate import Evidence
+from pcm_jax.recurrence.linearization import History, linearise, same_operator
+from pcm_jax.recurrence.problem import Evaluation, Recurrence
+from pcm_jax.recurrence.state import LoopConfig, Rows, Solved, Start, State, initial
+from pcm_jax.recurrence.window import Place, all_finite, take_rows, where
+from pcm_jax.results import SENTINEL, ResultCode
+from pcm_jax.switching import SwitchInput
+from pcm_jax.types import Array, PyTree
+
+
+def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, closed_over: PyTree = None) -> Solved:
+    """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `problem` holds."""
+
+    def proceed(state: State) -> Array:
+        return ~state.done & (state.round < config.max_rounds)
+
+    def body(state: State) -> State:
+        return _round(problem, start, config, axis, state)
+
+    first = vary_like(initial(problem, start, config), (start, closed_over))
+    return _finalize(start, config, axis, lax.while_loop(proceed, body, first))
+
+
+def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> State:
+    window, num_steps = config.window, config.window.num_steps
+    active = (state.front < num_steps) & ~state.failed
+    place = window.at(state.start)
+    rows = problem.rows(place)
+    # Rows of accepted states keep the state that follows them, and so do all rows of samples that are done.
+    held = (place.row < state.front[None]) | ~active[None]
+    inside = jnp.ones_like(held) if place.inside is None else jnp.broadcast_to(place.inside, held.shape)
+    works = inside & ~held
+
+    share, history = None, state.history
+    if config.switch is not None:
+        row = jnp.broadcast_to(place.row, held.shape)
+        share = config.switch(SwitchInput(state.round, row, state.rows.age, state.rows.residual))
+        share = jnp.where(works, jnp.clip(share.astype(state.spent.dtype), 0.0, 1.0), 0.0)
+        history = same_operator(history, state.rows.share, share)
+
+    # One batched call, F_i(x_i) of all rows. Past the end the step is the identity.
+    old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
+    found = problem.evaluate(rows, old, place, share, state.edge)
+    step = found.step if place.inside is None else where(inside, found.step, old)
+    if window.whole or window.together:
+        step = where(held, follows, step)
+    first_slope = None if start.first_slope is None else window.take(start.first_slope, place)
+    y = linearise(
+        config.linearization,
+        rows,
+        state.x,
+        step,
+        history=history,
+        first_slope=first_slope,
+        share=share,
+        recurrent=problem.recurrent,
+    )
+
+    finite = all_finite(y)
+    base = jnp.ones_like(held) if share is None else share == 0
+    verdict = config.certificate.judge(
+        Evidence(
+            row=place.row,
+            num_steps=num_steps,
+            front=state.front,
+            x=state.x,
+            step=step,
+            y=y,
+            variance=jnp.broadcast_to(jnp.asarray(rows.variance, state.spent.dtype), held.shape),
+            inside=inside,
+            sound=held | (base & finite),
+            before=history,
+            spent=state.spent,
+            bound=state.bound,
+        ),
+        start.tol,
+    )
+    first = (place.row == state.front[None]) & active[None]
+    failed = state.failed | jnp.any(first & base & ~finite, axis=0)
+    front = jnp.where(active, state.start + verdict.accepted, state.front)
+    spent = jnp.where(active, verdict.spent, state.spent)
+    bound = jnp.where(active, jnp.where(front >= num_steps, spent, verdict.bound), state.bound)
+
+    # A network may overflow on a guess and be well on the trajectory: states that are not finite stay as they were.
+    y = where(finite, y, follows)
+    done = failed | (front >= num_steps)
+    begin = window.start(front, ~done)
+    shift = begin - state.start
+    stats = dataclasses.replace(
+        state.stats,
+        rounds=state.stats.rounds + active,
+        evaluations=state.stats.evaluations + jnp.sum(works, axis=0, dtype=jnp.int32),
+        bounds=state.stats.bounds.at[state.round].set(jnp.where(active, bound, SENTINEL)),
+        accepted=state.stats.accepted.at[state.round].set(jnp.where(active, front, SENTINEL)),
+    )
+    trajectory = state.trajectory
+    if trajectory is not None:
+        trajectory = window.store(trajectory, y, place.row + 1, works)
+    states = jax.tree.map(lambda leaf, new: jnp.concatenate([leaf[:1], new]), state.x, y)
+    new = State(
+        round=state.round + 1,
+        front=front,
+        start=begin,
+        x=window.slid(states, shift, begin, start.guess),
+        edge=_edge(state, found, shift, config),
+        history=_remember(state, old, step, shift, config),
+        rows=_age(verdict.residual, state.rows.age, share, shift, config),
+        failed=failed,
+        spent=spent,
+        bound=bound,
+        stats=stats,
+        trajectory=trajectory,
+        emitted=_emit(state, found, place, works, config),
+        preview=state.preview,
+        iterates=state.iterates,
+        done=axis.all(jnp.all(done)),
+    )
+    if config.preview is not None:
+        new = new._replace(preview=_preview(problem, rows, found, state, new, active, config.preview))
+    if state.iterates is None:
+        return new
+    shown = _shown(new, num_steps)
+    return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, shown))
+
+
+def _preview(
+    problem: Recurrence, rows: Any, found: Evaluation, old: State, new: State, active: Array, wanted: tuple[int, ...]
+) -> PyTree:
+    """The row that this round's number asks for; row T is the last state."""
+    row = jnp.asarray(wanted)[jnp.minimum(old.round, len(wanted) - 1)]
+    x = jax.tree.map(lambda leaf: leaf[:-1], old.x)
+    size = jax.tree.leaves(x)[0].shape[0]
+    end = _last(new, problem.num_steps)
+    at = jnp.broadcast_to(jnp.clip(row - old.start, 0, size - 1), active.shape)
+    seen = problem.preview(rows, x, found.memory, at, end)
+    return where(active, jax.tree.map(lambda a, b: jnp.where(row < problem.num_steps, a, b), seen, end), old.preview)
+
+
+def _last(state: State, num_steps: int) -> PyTree:
+    """Of the trajectory, or where the window `[W + 1, B, ...]` never came that far, the last one in it."""
+
+    def leaf(x: Array) -> Array:
+        index = jnp.minimum(num_steps - state.start, x.shape[0] - 1)
+        return take_rows(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
+
+    return jax.tree.map(leaf, state.x)
+
+
+def _shown(state: State, num_steps: int) -> PyTree:
+    """Exact once the front has reached the end; before that the preview, if one was asked for."""
+    last = _last(state, num_steps)
+    return last if state.preview is None else where(state.front >= num_steps, last, state.preview)
+
+
+def _edge(state: State, found: Evaluation, shift: Array, config: LoopConfig) -> PyTree:
+    """The memories before the next window; with all rows in it there are none."""
+    if state.edge is None or config.window.whole:
+        return state.edge
+    assert found.memory is not None
+    depth = state.edge.shape[0]
+    index = shift[None] + jnp.arange(depth, dtype=shift.dtype)[:, None]
+    return take_rows(jnp.concatenate([state.edge, found.memory]), index)
+
+
+def _emit(state: State, found: Evaluation, place: Place, works: Array, config: LoopConfig) -> PyTree:
+    """What the last evaluation of every row emitted."""
+    window = config.window
+    if not config.return_emitted:
+        return state.emitted
+    if window.together:
+        if window.whole:
+            return found.emitted
+        row = place.row[:, 0]
+        return jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), state.emitted, found.emitted)
+    if window.whole:
+        return where(works, found.emitted, state.emitted)
+    return window.store(state.emitted, found.emitted, place.row, works)
+
+
+def _remember(state: State, old: PyTree, step: PyTree, shift: Array, config: LoopConfig) -> History | None:
+    """This round's states and steps, moved to the rows of the next window."""
+    if state.history is None:
+        return None
+    window, valid = config.window, all_finite(step)
+    valid = window.moved(valid, shift, False)
+    return History(window.carried(old, shift), window.carried(step, shift), valid)
+
+
+def _age(residual: Array, age: Array, share: Array | None, shift: Array, config: LoopConfig) -> Rows:
+    """This round's numbers, moved to the rows of the next window."""
+    window = config.window
+    return Rows(
+        residual=window.moved(residual, shift, jnp.inf),
+        age=window.moved(age + 1, shift, 0),
+        share=None if share is None else window.moved(share, shift, 0.0),
+    )
+
+
+def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> Solved:
+    num_steps, batch = config.window.num_steps, start.batch
+    # A sliding window may accept an error that the rows behind it make larger than the tolerance.
+    converged = (state.front >= num_steps) & (state.spent <= start.tol) & ~state.failed
+    result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
+    result = jnp.where(state.failed, ResultCode.NONFINITE, result).astype(jnp.int32)
+    # A preview is another row's data prediction: nothing is known of it.
+    bound = state.bound if state.preview is None else jnp.where(state.front >= num_steps, state.bound, jnp.inf)
+    last = _shown(state, num_steps)
+    last = where(state.failed, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), last), last)
+    iterates = state.iterates
+    if iterates is not None:
+        ran = jnp.arange(config.max_rounds) < state.round
+        iterates = where(
+            ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
+        )
+    lanes = state.round * axis.padded(config.window.size) * batch
+    padded = (lanes - jnp.sum(state.stats.evaluations)).astype(jnp.int32)
+    trajectory = None
+    if config.return_trajectory:
+        trajectory = state.x if config.window.whole else state.trajectory
+    return Solved(
+        last=last,
+        result=result,
+        error_bound=jnp.where(state.failed, jnp.inf, bound),
+        stats=dataclasses.replace(state.stats, padded_evaluations=padded),
+        trajectory=trajectory,
+        emitted=state.emitted,
+        iterates=iterates,
+    )

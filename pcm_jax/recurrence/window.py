@@ -1,0 +1,139 @@
+"""Index arithmetic of the window: which rows a round evaluates, and what moves when it slides.
+
+With all rows in it nothing moves: rows keep their place and accepted ones are masked. A smaller window slides, every
+sample's on its own, or all of them with the slowest where one call of the step takes the whole batch (`together`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcm_jax.types import Array, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A window's rows. row: int32 `[W, B]`, or `[W, 1]` where samples share it; index: the same, inside the trajectory.
+
+    inside: False past the end, None where that cannot be.
+    """
+
+    row: Array
+    index: Array
+    inside: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """W of T rows."""
+
+    size: int
+    num_steps: int
+    together: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds every row, and stays where it is."""
+        return self.size == self.num_steps
+
+    def start(self, front: Array, active: Array) -> Array:
+        """First row, `[B]`, or `[1]` where samples share it. front, active: `[B]`."""
+        if self.whole:
+            return jnp.zeros(1, front.dtype)
+        if self.together:
+            return jnp.min(jnp.where(active, front, self.num_steps), keepdims=True)
+        return front
+
+    def at(self, start: Array) -> Place:
+        """The rows of the window that starts there."""
+        row = window_rows(start, self.size)
+        if self.whole:
+            return Place(row, row, None)
+        return Place(row, jnp.minimum(row, self.num_steps - 1), row < self.num_steps)
+
+    def take(self, values: PyTree, place: Place) -> PyTree:
+        """The window's rows of values `[T, B, ...]`: `[W, B, ...]`."""
+        return values if self.whole else jax.tree.map(lambda leaf: take_rows(leaf, place.index), values)
+
+    def columns(self, values: PyTree, place: Place) -> PyTree:
+        """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
+        if self.whole:
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], values)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[place.index], values)
+
+    def shared(self, values: PyTree, place: Place) -> PyTree:
+        """The window's rows of values `[T, ...]`: `[W, ...]`; for windows that samples share."""
+        return values if self.whole else jax.tree.map(lambda leaf: leaf[place.index[:, 0]], values)
+
+    def moved(self, values: Array, shift: Array, fill: float | bool) -> Array:
+        """Per-row numbers `[W, B]` in the rows of the next window; `fill` where a row enters."""
+        if self.whole:
+            return values
+        source = window_rows(shift, self.size)
+        return jnp.where(source < self.size, take_rows(values, jnp.minimum(source, self.size - 1)), fill)
+
+    def carried(self, values: PyTree, shift: Array) -> PyTree:
+        """Rows `[W, B, ...]` moved to the next window; rows that enter hold the last one."""
+        if self.whole:
+            return values
+        index = jnp.minimum(window_rows(shift, self.size), self.size - 1)
+        return jax.tree.map(lambda leaf: take_rows(leaf, index), values)
+
+    def slid(self, states: PyTree, shift: Array, start: Array, guess: PyTree | None) -> PyTree:
+        """States `[W + 1, B, ...]` of the next window, which starts at `start`.
+
+        States that enter come from the guess `[T + 1, B, ...]`, else they are copies of the last one known.
+        """
+        if self.whole:
+            return states
+        source = window_rows(shift, self.size + 1)
+        kept = jax.tree.map(lambda leaf: take_rows(leaf, jnp.minimum(source, self.size)), states)
+        if guess is None:
+            return kept
+        absolute = jnp.minimum(window_rows(start, self.size + 1), self.num_steps)
+        return where(source > self.size, jax.tree.map(lambda leaf: take_rows(leaf, absolute), guess), kept)
+
+    def store(self, buffer: PyTree, values: PyTree, row: Array, keep: Array) -> PyTree:
+        """`buffer` `[N, B, ...]` with values `[W, B, ...]` in the rows where `keep` `[W, B]`."""
+
+        def leaf(buffer: Array, values: Array) -> Array:
+            # Rows that are not kept are sent out of range and dropped.
+            target = jnp.where(keep, row, buffer.shape[0])
+            return buffer.at[target, jnp.arange(values.shape[1])[None]].set(values, mode="drop")
+
+        return jax.tree.map(leaf, buffer, values)
+
+
+def window_rows(start: Array, size: int) -> Array:
+    """Indices `[W, B]` of windows that start at `start` `[B]`. They may pass the end; nothing is clamped."""
+    return start[None] + jnp.arange(size, dtype=start.dtype)[:, None]
+
+
+def take_rows(values: Array, index: Array) -> Array:
+    """values[index[w, b], b]: rows `[W, B]` of each sample's own axis 0."""
+    return values[index, jnp.arange(values.shape[1])[None]]
+
+
+def leading(flags: Array) -> Array:
+    """How many of `flags` `[W, B]` are True before the first that is not: int32 `[B]`."""
+    return jnp.sum(lax.cummin(flags.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
+
+
+def where(mask: Array, then: PyTree, otherwise: PyTree) -> PyTree:
+    """jnp.where on every leaf; the mask's axes are the leaves' first ones."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+
+    return jax.tree.map(leaf, then, otherwise)
+
+
+def all_finite(tree: PyTree, lead: int = 2) -> Array:
+    """bool of the first `lead` axes: whether every leaf is finite there."""
+    flags = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(lead, leaf.ndim))) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, flags)

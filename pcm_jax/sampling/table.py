@@ -1,0 +1,88 @@
+"""A solver's table with a model as a recurrence, and what a round does with the model's predictions.
+
+The consistency trainer shares `steps`, so that a model is trained on the rounds that it will be used in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.recurrence import Evaluation, Place, Window, take_rows
+from pcm_jax.solvers import Solver
+from pcm_jax.types import Array
+
+Predict = Callable[[Array, Array, Array | None], Array]
+"""(x `[W, B, ...]`, network time `[W, B]`, lambda `[W, B]` or None) -> prediction `[W, B, ...]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSteps:
+    """x_{i+1} = a x_i + b f_i + b' f_{i-1} + c z_i of a table's rows; f is the memory. step_noise: `[T, B, ...]`."""
+
+    solver: Solver
+    window: Window
+    predict: Predict
+    step_noise: Array | None
+    recurrent: None = None
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.solver)
+
+    @property
+    def depth(self) -> int:
+        return int(self.solver.multistep)
+
+    def edge(self, first: Array) -> jax.ShapeDtypeStruct | None:
+        return jax.ShapeDtypeStruct((self.depth, *first.shape), first.dtype) if self.depth else None
+
+    def emits(self, first: Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.num_steps, *first.shape), first.dtype)
+
+    def rows(self, place: Place) -> Solver:
+        return self.window.columns(self.solver, place)
+
+    def evaluate(self, rows: Solver, x: Array, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
+        time = jnp.broadcast_to(rows.time, x.shape[:2])
+        prediction = self.predict(rows.network_input(x), time, share)
+        z = None if self.step_noise is None else self.window.take(self.step_noise, place)
+        f, step = steps(rows, x, prediction, edge=edge, step_noise=z, share=share)
+        return Evaluation(step, f, f)
+
+    def preview(self, rows: Solver, x: Array, memory: Array | None, at: Array, best: Array) -> Array:
+        """The data prediction of that row; `best` where it is not finite."""
+        assert memory is not None
+        rows = jax.tree.map(lambda column: jnp.broadcast_to(column, (*x.shape[:2], *column.shape[2:])), rows)
+        there = jax.tree.map(lambda column: take_rows(column, at[None]), rows)
+        data = there.clipped(there.data_prediction(take_rows(x, at[None]), take_rows(memory, at[None])))[0]
+        finite = jnp.all(jnp.isfinite(data), axis=tuple(range(1, data.ndim)), keepdims=True)
+        return jnp.where(finite, data, best)
+
+
+def steps(
+    table: Solver,
+    x: Array,
+    prediction: Array,
+    *,
+    edge: Array | None = None,
+    step_noise: Array | None = None,
+    share: Array | None = None,
+) -> tuple[Array, Array]:
+    """(f, F(x)) of the table's rows, each `[W, B, ...]`.
+
+    Args:
+        table: the solver's rows, columns `[W, B]` or `[W, 1]`.
+        x: states `[W, B, ...]`.
+        prediction: the network's, at these.
+        edge: f of the row before the window, `[1, B, ...]`, for multistep solvers.
+        step_noise: z of the rows, for stochastic solvers.
+        share: lambda `[W, B]`. Rows of the fine-tuned model are not clipped: what it must say for one round to land on
+            the exact state is no picture of the data, and no state computed from it is ever certified.
+    """
+    f = table.data(x, prediction, free=None if share is None else share > 0)
+    f_prev = None if edge is None else jnp.concatenate([edge, f])[: f.shape[0]]
+    return f, table.step(x, f, f_prev, step_noise)
