@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from pcm_jax.parallel import Executor, single
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.recurrence import Certificate, Linearization, LoopConfig, Window, defect_sum, differentiable, secant
+from pcm_jax.recurrence.validate import check_loop
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import sequential
 from pcm_jax.sampling.call import Rest, TableCall, output
 from pcm_jax.sampling.network import count_rows, draw_step_noise
-from pcm_jax.sampling.validate import check_common, check_loop, check_prior, check_switch
+from pcm_jax.sampling.validate import check_common, check_first_guess, check_prior, check_switch
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter, Switch
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
@@ -132,17 +133,16 @@ def sample_picard(
     window = steps if window is None else window
     max_rounds = steps * (1 if adapter is None else 2) if max_rounds is None else max_rounds
     check_loop(
-        solver,
+        steps,
         noise,
         window=window,
         tol=tol,
         max_rounds=max_rounds,
         linearization=linearization,
         certificate=certificate,
-        init=init,
         executor=executor,
-        preview=preview,
     )
+    check_first_guess(solver, noise, init, preview)
     check_prior(prior, solver, noise, cond, init)
     check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
     noise, state, z = _prepare(noise, solver, key, step_noise)
