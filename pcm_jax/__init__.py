@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from pcm_jax import parallel, priors, schedules, solvers, switching
 from pcm_jax.recurrence import certificate as certificates
 from pcm_jax.recurrence import linearization, norms
-from pcm_jax.results import ResultCode, SampleOutput, Stats
+from pcm_jax.results import ResultCode, SampleOutput, ScanOutput, Stats
 from pcm_jax.sampling import guess, sample_picard, sample_sequential
+from pcm_jax.scanning import scan
 
 if TYPE_CHECKING:
     from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training
@@ -20,6 +21,7 @@ _ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks"
 __all__ = [
     "ResultCode",
     "SampleOutput",
+    "ScanOutput",
     "Stats",
     "certificates",
     "checkpoint",
@@ -37,6 +39,7 @@ __all__ = [
     "priors",
     "sample_picard",
     "sample_sequential",
+    "scan",
     "schedules",
     "solvers",
     "switching",

@@ -13,14 +13,14 @@ from pcm_jax.types import Array, PyTree
 
 
 def vary_like(tree: PyTree, inputs: PyTree) -> PyTree:
-    """`tree`, marked as differing between devices wherever `inputs` do.
+    """`tree`, marked as differing between devices wherever `inputs` (arrays or their types) do.
 
     Inside a `shard_map` that tracks this (check_vma), a loop's first carry must be as varying as what the loop makes of
     it: constants beside a batch that the caller has sharded are not, until they are told.
     """
     varying: frozenset[str] = frozenset()
     for leaf in jax.tree.leaves(inputs):
-        varying |= jax.typeof(leaf).manual_axis_type.varying
+        varying |= (leaf if isinstance(leaf, jax.core.ShapedArray) else jax.typeof(leaf)).manual_axis_type.varying
 
     def mark(leaf: Array) -> Array:
         missing = tuple(varying - jax.typeof(leaf).manual_axis_type.varying)

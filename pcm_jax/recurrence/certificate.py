@@ -129,10 +129,11 @@ class _DefectSum:
         assert see.before is not None
         x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
         moved = of_tree(self.norm, difference(x, see.before.x), see.variance)
-        # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
+        # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
+        # part of what changed it is no gain, which a product over hundreds of rows would take it for.
         floor = 4 * jnp.finfo(moved.dtype).eps * of_tree(self.norm, x, see.variance)
         change = of_tree(self.norm, difference(see.step, see.before.step), see.variance)
-        ratio = change / jnp.where(moved > 0, moved, 1.0)
+        ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
         known = see.before.valid & jnp.isfinite(ratio)
         gain = jnp.where(known & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
         return gain, known

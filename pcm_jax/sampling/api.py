@@ -166,13 +166,7 @@ def sample_picard(
         raise ValueError(
             "model_fn closes over values that are being differentiated; pass them in params or cond"
         ) from error
-    if throw:
-        if isinstance(out.result, jax.core.Tracer):
-            raise ValueError(
-                "throw=True needs concrete results; inside jit or vmap look at the returned `result` instead"
-            )
-        out.raise_for_result()
-    return out
+    return out.checked(throw)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
