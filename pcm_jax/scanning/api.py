@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.parallel import Executor, single, vary_like
+from pcm_jax.parallel import Executor, InsideAxis, single, vary_like
 from pcm_jax.recurrence import (
     Certificate,
     Linearization,
@@ -126,8 +126,11 @@ def scan(
     x = jax.tree.map(lambda leaf: leaf[0], xs)
     main, theta, carry = trace(step, init, x)
     first = vary_like(first, carry)
-    tuned, tuned_over = _other(adapter_step, carry, x, "adapter_step")
-    cheap, cheap_over = _other(guess if callable(guess) else None, carry, x, "guess")
+    # Inside somebody's mapped axis a device sees rows of its own: to JAX a program of another type.
+    mine = executor.own((carry, x)) if isinstance(executor, InsideAxis) else (carry, x)
+    spread = trace(step, *mine)[0]
+    tuned, tuned_over = _other(adapter_step, mine, "adapter_step")
+    cheap, cheap_over = _other(guess if callable(guess) else None, (carry, x), "guess")
     states = None
     if guess is not None and cheap is None:
         validate.check_trajectory(guess, init, steps)
@@ -143,7 +146,7 @@ def scan(
         return_rounds=return_rounds,
         return_emitted=main.has_output,
     )
-    call = ScanCall(main, tuned, cheap, one_sample, config, executor)
+    call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor)
     dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(init)), jnp.float32)
     solved = differentiable(call, theta, xs, first, Rest(jnp.asarray(tol, dtype), states, cheap_over, tuned_over))
     return _output(solved, one_sample).checked(throw)
@@ -181,9 +184,9 @@ def _strong(leaf: Any) -> Array:
     return jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
-def _other(step: Any, carry: PyTree, x: PyTree, name: str) -> tuple[Traced | None, list[Array]]:
+def _other(step: Any, at: tuple[PyTree, PyTree], name: str) -> tuple[Traced | None, list[Array]]:
     if step is None:
         return None, []
     validate.check_step(step, name)
-    found, closed_over, _ = trace(step, carry, x, name)
+    found, closed_over, _ = trace(step, *at, name)
     return found, closed_over

@@ -25,9 +25,10 @@ class Rest(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ScanCall:
-    """All that a compiled scan is kept by; see `recurrence.gradient.Call`."""
+    """All that a compiled scan is kept by; see `recurrence.gradient.Call`. spread: the step on a device's own rows."""
 
     step: Traced
+    spread: Traced
     adapter: Traced | None
     guess: Traced | None
     single: bool
@@ -58,7 +59,7 @@ def _compiled(call: ScanCall) -> Callable[..., Solved]:
         if call.guess is not None:
             guess, slopes = cheaper(call.guess, rest.guess_over, first, rows, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
-        problem = ScanSteps(window, axis, call.step, theta, rows, call.single, tuned)
+        problem = ScanSteps(window, axis, call.spread, theta, rows, call.single, tuned)
         held: Any = (theta, rows, rest.adapter_over)
         return run(problem, Start(first, guess, rest.tol, slopes), call.config, axis, held)
 

@@ -53,15 +53,15 @@ def trace(step: Step, carry: PyTree, x: PyTree, name: str = "step") -> tuple[Tra
         ValueError: a step that changes the carry, or that is another program the second time.
     """
     carry = vary_like(carry, (carry, x))
-    closed, shape = jax.make_jaxpr(step, return_shape=True)(carry, x)
+    closed, shape = _program(step, carry, x)
     wider = vary_like(carry, closed.out_avals)
     if any(a is not b for a, b in zip(jax.tree.leaves(wider), jax.tree.leaves(carry), strict=True)):
         carry = wider
-        closed, shape = jax.make_jaxpr(step, return_shape=True)(carry, x)
+        closed, shape = _program(step, carry, x)
     inside = tuple(map(id, _constants(closed.jaxpr)))
     key = (id(step), name, _text(closed), inside, jax.tree.structure((carry, x)))
     if key not in _known:
-        again = jax.make_jaxpr(step)(carry, x)
+        again, _ = _program(step, carry, x)
         check_same_trace(name, _text(closed) == _text(again) and _equal_constants(closed, again))
         structure: Any = jax.tree.structure(carry)
         has_output = jax.tree.structure(shape) != structure
@@ -72,6 +72,14 @@ def trace(step: Step, carry: PyTree, x: PyTree, name: str = "step") -> tuple[Tra
         if len(_known) > _MOST:
             _known.popitem(last=False)
     return _known[key], list(closed.consts), carry
+
+
+def _program(step: Step, carry: PyTree, x: PyTree) -> tuple[core.ClosedJaxpr, PyTree]:
+    # JAX remembers traces by the function: a new one, so that the step's Python runs.
+    found: tuple[core.ClosedJaxpr, PyTree] = jax.make_jaxpr(lambda carry, x: step(carry, x), return_shape=True)(
+        carry, x
+    )
+    return found
 
 
 _MOST = 32

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pcm_jax.trees import describe
 from pcm_jax.types import PyTree
@@ -26,10 +27,9 @@ def check_carry(init: PyTree, batch_axis: Any) -> None:
     sizes = {}
     for path, leaf in leaves:
         name = "init" + jax.tree_util.keystr(path)
-        try:
-            kind = jnp.result_type(leaf)
-        except TypeError as error:
-            raise ValueError(f"{name} is no array: {error}") from error
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+            raise ValueError(f"{name} is no array but a {type(leaf).__name__}; close over what is no number")
+        kind = jnp.result_type(leaf)
         if jnp.issubdtype(kind, jax.dtypes.prng_key):
             raise ValueError(
                 f"{name} is a random key: a carried key has to be split T times in a row. Split it before and pass the "
@@ -95,12 +95,11 @@ def check_linearization(linearization: Any) -> None:
 
 def check_result(name: str, carry: PyTree, found: PyTree, has_output: bool) -> PyTree:
     """A step returns a carry like the one it got, or (carry, y): y's shapes, or None."""
-    got: Any
-    wanted: Any = jax.tree.structure(carry)
+    wanted = _structure(carry)
     new, outputs = found, None
     if has_output:
-        got = jax.tree.structure(found[0] if isinstance(found, tuple) and len(found) == 2 else found)
-        if not isinstance(found, tuple) or len(found) != 2 or (got != wanted):
+        got = _structure(found[0] if isinstance(found, tuple) and len(found) == 2 else found)
+        if not isinstance(found, tuple) or len(found) != 2 or got != wanted:
             raise ValueError(
                 f"{name} must return a carry of init's structure {wanted}, or (carry, y), got {got}; return the carry "
                 "as it came, leaf for leaf"
@@ -127,10 +126,10 @@ def check_same_trace(name: str, same: bool) -> None:
 
 def check_trajectory(guess: PyTree, init: PyTree, steps: int) -> None:
     """All T + 1 states of a guess, the first one included."""
-    if jax.tree.structure(guess) != jax.tree.structure(init):
+    if _structure(guess) != _structure(init):
         raise ValueError(
-            f"guess must be a trajectory of the carry's structure {jax.tree.structure(init)} or a step function, got "
-            f"{jax.tree.structure(guess)}"
+            f"guess must be a trajectory of the carry's structure {_structure(init)} or a step function, got "
+            f"{_structure(guess)}"
         )
     for (path, leaf), first in zip(jax.tree_util.tree_leaves_with_path(guess), jax.tree.leaves(init), strict=True):
         if jnp.shape(leaf) != (steps + 1, *jnp.shape(first)):
@@ -147,3 +146,7 @@ def check_pair(adapter_step: Any, switch: Any) -> None:
             "switch= such as pcm_jax.switching.after(2)" if switch is None else "adapter_step= (the fine-tuned step)"
         )
         raise ValueError(f"adapter_step and switch belong together: pass {missing} too")
+
+
+def _structure(tree: PyTree) -> Any:
+    return jax.tree.structure(tree)
