@@ -38,7 +38,8 @@ def sample_sequential(
     Args:
         model_fn: `(params, x [B, ...], t [B], cond) -> prediction [B, ...]`.
         params: any pytree.
-        noise: the first state `[B, ...]`; its dtype is what the network sees, states are at least float32.
+        noise: `[B, ...]`, the first state in units of `solver.start_scale` (1 in most tables); its dtype is what the
+            network sees, states are at least float32.
         solver: a table from `pcm_jax.solvers`.
         cond: None or a pytree with leading axis B.
         key: draws the step noise of a stochastic solver, one draw for each absolute step and sample.
@@ -158,7 +159,7 @@ def sample_picard(
         return_rounds=return_rounds,
         preview=rows,
     )
-    call = TableCall(model_fn, noise.dtype, config, executor, int(solver.multistep))
+    call = TableCall(model_fn, noise.dtype, config, executor, solver.depth)
     try:
         rest = Rest(adapter, guess, jnp.asarray(tol, state.dtype), prior)
         out = output(call, differentiable(call, (params, cond), (solver, z), state, rest))
@@ -199,7 +200,7 @@ def _prepare(
     z = None if step_noise is None or not solver.stochastic else jnp.asarray(step_noise, dtype)
     if solver.stochastic and z is None:
         z = _draw(key, len(solver), noise.shape, dtype)
-    return noise, noise.astype(dtype), z
+    return noise, solver.first(noise.astype(dtype)), z
 
 
 _draw = jax.jit(draw_step_noise, static_argnums=(1, 2, 3))

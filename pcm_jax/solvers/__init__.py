@@ -1,23 +1,38 @@
-"""Solvers as data: DDIM, DDPM, DPM-Solver++ 2M, Euler and Heun tables of one-step maps."""
+"""Solvers as data: tables of one-step maps, one row for each network call."""
 
 from collections.abc import Callable
 from typing import Any
 
 from pcm_jax.schedules import Schedule
-from pcm_jax.solvers.ddim import ddim
+from pcm_jax.solvers.clip import Clip, dynamic_threshold
+from pcm_jax.solvers.ddim import ddim, euler_ancestral
 from pcm_jax.solvers.ddpm import ddpm
 from pcm_jax.solvers.dpm_solver import dpm_solver_pp
 from pcm_jax.solvers.flow import euler
+from pcm_jax.solvers.grid import Grid
 from pcm_jax.solvers.heun import heun
-from pcm_jax.solvers.table import Clip, Solver, dynamic_threshold
+from pcm_jax.solvers.table import Solver
 
-__all__ = ["Clip", "Solver", "by_name", "ddim", "ddpm", "dpm_solver_pp", "dynamic_threshold", "euler", "heun"]
+__all__ = [
+    "Clip",
+    "Grid",
+    "Solver",
+    "by_name",
+    "ddim",
+    "ddpm",
+    "dpm_solver_pp",
+    "dynamic_threshold",
+    "euler",
+    "euler_ancestral",
+    "heun",
+]
 
 _BY_NAME: dict[str, Callable[..., Solver]] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "dpm_solver_pp": dpm_solver_pp,
     "euler": euler,
+    "euler_ancestral": euler_ancestral,
     "heun": heun,
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pcm_jax.schedules import Schedule
-from pcm_jax.solvers.table import Clip, Grid, Solver, build, make_grid
-from pcm_jax.types import PredictionType, Spacing
+from pcm_jax.solvers.build import build
+from pcm_jax.solvers.clip import Clip
+from pcm_jax.solvers.grid import Grid, Steps, make_grid
+from pcm_jax.solvers.table import Solver
+from pcm_jax.types import PredictionType
 
 
 def straight(grid: Grid) -> bool:
@@ -22,7 +23,7 @@ def euler(
     *,
     prediction: PredictionType = "velocity",
     clip: Clip = None,
-    spacing: Spacing | Sequence[float] | None = None,
+    spacing: Steps = None,
     offset: int = 0,
 ) -> Solver:
     r"""Euler's method in sigma on dx / dsigma = (x - x_0) / sigma, for rectified flow and EDM.
