@@ -36,6 +36,9 @@ class Schedule(Protocol):
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """alpha(t), sigma(t). NumPy in, float64 NumPy out; JAX in, JAX out."""
 
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        """The network time at which sigma / alpha is `ratio`, the nearest one where there is none; NumPy."""
+
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """Network times of a `num_steps`-step sampler, float64 `[num_steps]`, noisiest first."""
 
@@ -120,15 +123,17 @@ class VP:
         ratio = xp.exp(xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio)))
         return 1.0 / xp.sqrt(1.0 + ratio**2), ratio / xp.sqrt(1.0 + ratio**2)
 
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return np.interp(np.log(ratio), self._log_ratio, np.arange(self.num_train_steps))
+
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if not isinstance(spacing, str):
             return _explicit(spacing, num_steps, self.num_train_steps - 1, offset)
         if spacing != "karras":
             return _timesteps(self.num_train_steps, num_steps, spacing, offset)
         _no_offset(offset)
-        log_ratio = self._log_ratio
-        sigmas = _karras_sigmas(float(np.exp(log_ratio[-1])), float(np.exp(log_ratio[0])), num_steps)
-        return np.interp(np.log(sigmas), log_ratio, np.arange(self.num_train_steps))
+        ends = np.exp(self._log_ratio[[-1, 0]])
+        return np.asarray(self.time_at(_karras_sigmas(float(ends[0]), float(ends[1]), num_steps)))
 
     def sample_times(self, key: Array, num: int) -> Array:
         return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)
@@ -178,6 +183,9 @@ class RectifiedFlow:
         sigma = t / self.num_train_steps
         return 1.0 - sigma, sigma
 
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return self.num_train_steps * ratio / (1.0 + ratio)
+
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
         _no_offset(offset)
@@ -221,6 +229,9 @@ class EDM:
         xp = jnp if isinstance(t, jax.Array) else np
         sigma = xp.exp(4.0 * t)
         return xp.ones_like(sigma), sigma
+
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return np.log(ratio) / 4.0
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """The only named grid is karras; explicit times are ln(sigma) / 4."""
