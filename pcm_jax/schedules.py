@@ -106,7 +106,8 @@ class VP:
     def _log_ratio(self) -> np.ndarray:
         """ln(sigma / alpha) `[N]`."""
         table = np.asarray(self.alphas_cumprod, np.float64)
-        return 0.5 * (np.log1p(-table) - np.log(table))
+        with np.errstate(divide="ignore"):  # inf at a zero terminal SNR
+            return 0.5 * (np.log1p(-table) - np.log(table))
 
     @property
     def sigma_data(self) -> float:
@@ -120,8 +121,8 @@ class VP:
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """Table look-up at training index t; between two indices ln(sigma / alpha) is interpolated linearly."""
         xp = jnp if isinstance(t, jax.Array) else np
-        ratio = xp.exp(xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio)))
-        return 1.0 / xp.sqrt(1.0 + ratio**2), ratio / xp.sqrt(1.0 + ratio**2)
+        twice = 2.0 * xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio))
+        return 1.0 / xp.sqrt(1.0 + xp.exp(twice)), 1.0 / xp.sqrt(1.0 + xp.exp(-twice))
 
     def time_at(self, ratio: ArrayLike) -> ArrayLike:
         return np.interp(np.log(ratio), self._log_ratio, np.arange(self.num_train_steps))
@@ -161,6 +162,19 @@ def cosine_vp(num_train_steps: int = 1000, max_beta: float = 0.999, *, final_alp
     """alphas_cumprod(t) = cos^2(pi/2 (t + 0.008) / 1.008): improved DDPM (arXiv 2102.09672), equation 17."""
     edge = np.cos((np.arange(num_train_steps + 1) / num_train_steps + 0.008) / 1.008 * np.pi / 2) ** 2
     return _vp_from_betas(np.minimum(1.0 - edge[1:] / edge[:-1], max_beta), final_alpha_one)
+
+
+def zero_terminal_snr(schedule: VP) -> VP:
+    r"""The schedule with no signal at its last training step: sqrt(alphas_cumprod) shifted to 0 there, and rescaled.
+
+        a_t <- (a_t - a_T) a_1 / (a_1 - a_T),   a_t = sqrt(alphas_cumprod_t)
+
+    The network has to predict v or the data, the sampler to start at the last step (spacing="trailing").
+    Reference: arXiv 2305.08891, algorithm 1.
+    """
+    root = np.sqrt(np.asarray(schedule.alphas_cumprod, np.float64))
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return dataclasses.replace(schedule, alphas_cumprod=tuple((root**2).tolist()))
 
 
 @dataclasses.dataclass(frozen=True)

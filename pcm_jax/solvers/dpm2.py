@@ -27,10 +27,10 @@ def dpm2(
         u  = y + (s_m - s) (y - D) / s,         s_m = sqrt(s s_d)
         y' = y + (s_d - s) (u - D_m) / s_m + s_u z
 
-    s_d = s', s_u = 0; `ancestral`: s_u^2 = s'^2 (s^2 - s'^2) / s^2 and s_d^2 = s'^2 - s_u^2. One row for each of the two
-    calls; y is eliminated from the second. The last step is Euler's to s = 0: 2 num_steps - 1 rows. Arguments as for
+    s_d = s', s_u = 0; `ancestral`: s_u^2 = s'^2 (s^2 - s'^2) / s^2, s_d^2 = s'^2 - s_u^2. There is one row for each of the
+    two calls, y eliminated from the second. The last step is Euler's to s = 0: 2 num_steps - 1 rows. Arguments as for
     `ddim`.
-    References: arXiv 2206.00927, algorithm 1 with r_1 = 1/2; `sample_dpm_2` and `sample_dpm_2_ancestral` of k-diffusion.
+    References: arXiv 2206.00927, algorithm 1 with r_1 = 1/2; k-diffusion's `sample_dpm_2`, `sample_dpm_2_ancestral`.
     """
     grid = make_grid(schedule, num_steps, spacing, offset)
     if grid.sigma[-1] != 0 and num_steps > 1:
@@ -43,7 +43,7 @@ def dpm2(
         up = s[1:] * np.sqrt(1 - (s[1:] / s[:-1]) ** 2)
     down = np.sqrt(s[1:] ** 2 - up**2)
     middle = np.sqrt(s[:-1] * down)[:-1]
-    time = schedule.time_at(middle)
+    time = np.asarray(schedule.time_at(middle))
     alpha_m, sigma_m = (np.asarray(value, np.float64) for value in schedule.marginals(time))
     rows = Grid(
         schedule,

@@ -29,7 +29,7 @@ def dpm_solver_pp(
     lower_order_final: bool | None = None,
     first_order_last: bool | None = None,
 ) -> Solver:
-    r"""DPM-Solver++ of order 1, 2 (2M) or 3 (3M): the exponential integral of a polynomial through the last predictions.
+    r"""DPM-Solver++ of order 1, 2 (2M) or 3 (3M): exponential integrals of a polynomial through the last predictions.
 
         x' = sigma'/sigma e^{-q} x + alpha' (E_0 f + E_1 f' + E_2 f'' / 2) + sigma' sqrt(1 - e^{-2q}) z
         E_k = int_0^h e^{-g (h - l)} g l^k dl,   h = lambda' - lambda,   q = 0, g = 1 (ODE) or q = h, g = 2 (SDE)
@@ -98,9 +98,10 @@ def _weights(log_snr: np.ndarray, row: int, order: int, signed: float, kind: str
     if order == 1:
         return np.array([full])
     h = log_snr[row + 1] - log_snr[row]
-    r0 = (log_snr[row] - log_snr[row - 1]) / h
+    r0 = (log_snr[row] - log_snr[row - 1]) / h if h else np.inf
     if not np.isfinite(r0):
-        # The first interval starts at lambda = -inf on rectified flow, where the history has no weight.
+        # The first interval starts at lambda = -inf on rectified flow, where the history has no weight; some grids of
+        # diffusers end on a level twice.
         return np.append(full, np.zeros(order - 1))
     exact = full / signed - 1.0
     first = np.array([1.0, -1.0, 0.0]) / r0

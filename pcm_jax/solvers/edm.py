@@ -96,7 +96,8 @@ def edm_stochastic(
 def alphafold3(num_steps: int = 200, *, step_scale: float = 1.5, clip: Clip = None) -> Solver:
     r"""AlphaFold 3's sampler of atom coordinates, in angstrom.
 
-        c_i = 16 (160^{1/7} + i / T (4e-4^{1/7} - 160^{1/7}))^7, i = 0 .. T;  gamma = 0.8 where c_{i+1} > 1;  S_noise 1.003
+        c_i = 16 (160^{1/7} + i / T (4e-4^{1/7} - 160^{1/7}))^7, i = 0 .. T
+        gamma = 0.8 where c_{i+1} > 1, else 0;  S_noise = 1.003
 
     The network is EDM's (`prediction="edm"`, sigma_data = 16); its random rotations belong inside the call.
     Reference: Abramson et al., Nature 2024, supplementary algorithm 18 and equation 7.

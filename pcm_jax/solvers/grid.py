@@ -52,7 +52,7 @@ class Grid:
 
     @property
     def log_snr(self) -> np.ndarray:
-        """lambda = ln(alpha / sigma) `[T + 1]`; inf where the last state is clean, -inf where the first is pure noise."""
+        """lambda = ln(alpha / sigma) `[T + 1]`; inf for a clean last state, -inf for a first one of pure noise."""
         with np.errstate(divide="ignore"):
             return np.log(self.alpha) - np.log(self.sigma)
 

@@ -34,7 +34,7 @@ def unipc(
     r"""UniPC of order p: UniP-p predicts the state, the network is called there, UniC-p corrects the state with it.
 
         predictor   y'  = sigma'/sigma x + alpha' ((1 - e^{-h}) f + B sum_{m<p} rho_m (f_m - f) / r_m)
-        corrector   x'  = sigma'/sigma x + alpha' ((1 - e^{-h}) f + B (sum_{m<p} rho_m (f_m - f) / r_m + rho_p (f' - f)))
+        corrector   x'  = y' with rho of p points, and alpha' B rho_p (f' - f) more
 
     f is the data prediction at y, f_m the m-th before it, f' the one at y', r_m = (lambda_m - lambda) / h; B = h (bh1)
     or 1 - e^{-h} (bh2), and rho solves the order conditions sum_m rho_m r_m^{n-1} = n! phi_{n+1} / B. A corrected state
