@@ -27,9 +27,8 @@ def dpm2(
         u  = y + (s_m - s) (y - D) / s,         s_m = sqrt(s s_d)
         y' = y + (s_d - s) (u - D_m) / s_m + s_u z
 
-    s_d = s', s_u = 0; `ancestral`: s_u^2 = s'^2 (s^2 - s'^2) / s^2, s_d^2 = s'^2 - s_u^2. There is one row for each of the
-    two calls, y eliminated from the second. The last step is Euler's to s = 0: 2 num_steps - 1 rows. Arguments as for
-    `ddim`.
+    s_d = s', s_u = 0; `ancestral`: s_u^2 = s'^2 (s^2 - s'^2) / s^2, s_d^2 = s'^2 - s_u^2. Each of the two calls has a
+    row, y eliminated from the second. The last step is Euler's to s = 0: 2 num_steps - 1 rows. Arguments as for `ddim`.
     References: arXiv 2206.00927, algorithm 1 with r_1 = 1/2; k-diffusion's `sample_dpm_2`, `sample_dpm_2_ancestral`.
     """
     grid = make_grid(schedule, num_steps, spacing, offset)

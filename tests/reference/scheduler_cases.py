@@ -15,7 +15,12 @@ SHAPE = (2, 3, 4, 4)
 ROWS = 128
 """Network calls that noise is drawn for: as many as any case has."""
 
-CUT = 61
+MOVES = 1e-5
+"""A sample that moves by more, relative to its largest value, where the network's outputs are rounded to float32 is no
+reference to 1e-4: the coefficients of some grids cancel (sigma / alpha = 2e4 at the end of the cosine schedule), and
+diffusers computes them in float32."""
+
+CUT = 101
 """Every so manieth case is committed with its result, for the ordinary tests."""
 
 

@@ -40,14 +40,22 @@ def _betas(config: dict[str, Any]) -> np.ndarray:
     count, first, last = (config[key] for key in ("num_train_timesteps", "beta_start", "beta_end"))
     kind = config["beta_schedule"]
     if kind == "linear":
-        return np.linspace(first, last, count).astype(np.float32)
+        return _ramp(first, last, count)
     if kind == "scaled_linear":
-        return np.linspace(first**0.5, last**0.5, count).astype(np.float32) ** 2
+        return _ramp(first**0.5, last**0.5, count) ** 2
     if kind == "sigmoid":
-        ramp = np.linspace(-6, 6, count).astype(np.float32)
+        ramp = _ramp(-6, 6, count)
         return (1 / (1 + np.exp(-ramp)) * (last - first) + first).astype(np.float32)
     edge = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1 - edge[1:] / edge[:-1], 0.999).astype(np.float32)
+
+
+def _ramp(first: float, last: float, count: int) -> np.ndarray:
+    """Evenly spaced by a float32 step, counted from the nearer end and rounded once, as PyTorch does."""
+    start, end = np.float32(first), np.float32(last)
+    step = np.float64((end - start) / np.float32(max(count - 1, 1)))
+    index = np.arange(count)
+    return np.where(index < count // 2, start + step * index, end - step * index[::-1]).astype(np.float32)
 
 
 def _cumprod(alphas: np.ndarray) -> np.ndarray:
@@ -113,11 +121,12 @@ def vp_grid(
     schedule: VP, time: np.ndarray, levels: np.ndarray, *, last_unit: bool = False, start_scale: float = 1.0
 ) -> Grid:
     """States of variance 1 at levels sigma / alpha `[T + 1]`; last_unit: the last one in units of alpha = 1."""
-    levels = levels.astype(np.float32).astype(np.float64)
-    alpha = 1 / np.sqrt(1 + levels**2)
+    single = levels.astype(np.float32)
+    # Of a state in units of alpha = 1 the network sees x / n; where sigma is 1e4, x - sigma eps feels the rounding of n.
+    alpha = 1 / np.sqrt(single**2 + np.float32(1)).astype(np.float64)
     if last_unit:
         alpha[-1] = 1.0
-    return Grid(schedule, time, alpha, levels * alpha, start_scale=start_scale)
+    return Grid(schedule, time, alpha, single.astype(np.float64) * alpha, start_scale=start_scale)
 
 
 def flow_grid(schedule: RectifiedFlow, levels: np.ndarray, time: np.ndarray | None = None) -> Grid:
