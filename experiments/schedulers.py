@@ -4,7 +4,7 @@
 
 runs diffusers' half over all cases of tests/reference/scheduler_cases.py in an environment of its own, then
 
-    python -m experiments.schedulers --reference experiments/out/parity
+    python -m experiments.schedulers --reference experiments/out/parity/schedulers
 
 which runs ours and writes experiments/results/schedulers.json, and the figures `schedulers.same`, the share of the
 configurations that diffusers runs to a finite sample whose samples agree to 1e-4 of the largest value, and

@@ -33,7 +33,7 @@ def run(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """(sample, complete configuration); outputs: what the network's are rounded to."""
     kind = getattr(diffusers, case.name)
-    scheduler = kind(**case.config)
+    scheduler = kind.from_config(case.config)
     scheduler.set_timesteps(case.steps, **case.call)
     sigma = getattr(scheduler, "init_noise_sigma", 1.0)
     x, row = first * float(sigma), 0

@@ -115,6 +115,34 @@ _GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 """Every combination of these with every spacing, beta schedule and number of steps."""
 
 
+_STABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+_STABLE |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None}
+_STABLE |= {"clip_sample": False}
+NAMED = {
+    "stable-diffusion-v1-5": Case("PNDMScheduler", _STABLE, 50, {}),
+    "stable-diffusion-xl-base-1.0": Case(
+        "EulerDiscreteScheduler",
+        _STABLE
+        | {"interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0}
+        | {"timestep_spacing": "leading", "use_karras_sigmas": False},
+        50,
+        {},
+    ),
+    "stable-diffusion-2-1": Case("DDIMScheduler", _STABLE | {"prediction_type": "v_prediction"}, 50, {}),
+    "stable-diffusion-3.5": Case(
+        "FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 3.0}, 28, {}
+    ),
+    "flux.1-dev": Case(
+        "FlowMatchEulerDiscreteScheduler",
+        {"base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15}
+        | {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True},
+        28,
+        {"mu": 1.15},
+    ),
+}
+"""What these models' own scheduler_config.json says; always in the cut."""
+
+
 def _combinations(options: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*options.values()):
         chosen = dict(zip(options, values, strict=True))
@@ -178,7 +206,8 @@ def _others() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """All of them, some twelve thousand."""
+    """All of them, some thirteen thousand."""
+    yield from NAMED.values()
     for name, options in _GRIDS.items():
         for betas in _BETAS:
             for config in _combinations({"timestep_spacing": _SPACINGS} | options):
@@ -189,4 +218,4 @@ def cases() -> Iterator[Case]:
 
 def cut() -> list[int]:
     """Numbers of the cases that the ordinary tests run: some of every kind."""
-    return list(range(0, sum(1 for _ in cases()), CUT))
+    return [*range(len(NAMED)), *range(len(NAMED), sum(1 for _ in cases()), CUT)]

@@ -5,6 +5,7 @@ Every loop takes marginals alpha, sigma `[T + 1]`, the network's noise predictio
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -136,7 +137,7 @@ def pndm(level, times, eps_at, x, *, prk):
 
     said, start = [], 0
     if prk:
-        for t, end in zip(times[:3], times[1:4], strict=True):
+        for t, end in itertools.pairwise(times[:4]):
             middle = (t + end) / 2
             e1 = eps_at(x, t)
             e2 = eps_at(phi(x, e1, t, middle), middle)
@@ -150,7 +151,7 @@ def pndm(level, times, eps_at, x, *, prk):
         x = phi(x, (e1 + eps_at(phi(x, e1, times[0], times[1]), times[1])) / 2, times[0], times[1])
         said.append(e1)
         start = 1
-    for t, end in zip(times[start:-1], times[start + 1 :], strict=True):
+    for t, end in itertools.pairwise(times[start:]):
         said.append(eps_at(x, t))
         e = said[::-1]
         if len(e) == 2:
@@ -181,7 +182,7 @@ def dpm2(s, denoise, y, *, z=None):
 
 
 def edm(s, denoise, x, z, *, heun, gamma, s_noise, step_scale=1.0):
-    """arXiv 2206.00364, algorithm 2; heun=False with a step scale is AlphaFold 3's algorithm 18. x is not yet raised."""
+    """arXiv 2206.00364, algorithm 2; with a step scale AlphaFold 3's algorithm 18. x is not yet raised."""
     for i in range(len(s) - 1):
         t = s[i] * (1 + gamma[i])
         x = x + s_noise * np.sqrt(t**2 - s[i] ** 2) * z[i]

@@ -122,7 +122,7 @@ def vp_grid(
 ) -> Grid:
     """States of variance 1 at levels sigma / alpha `[T + 1]`; last_unit: the last one in units of alpha = 1."""
     single = levels.astype(np.float32)
-    # Of a state in units of alpha = 1 the network sees x / n; where sigma is 1e4, x - sigma eps feels the rounding of n.
+    # Of a state in units of alpha = 1 the network sees x / n; with sigma = 1e4, x - sigma eps feels the rounding of n.
     alpha = 1 / np.sqrt(single**2 + np.float32(1)).astype(np.float64)
     if last_unit:
         alpha[-1] = 1.0
