@@ -30,7 +30,7 @@ def trajectory(
 
     Args:
         prior: of the model's samples.
-        noise: the sampler's first state `[B, ...]`.
+        noise: the sampler's first state `[B, ...]`, `solver.first` of its noise.
         step_noise: `[T, B, ...]` of a stochastic solver, the one that the sampler gets.
         cond: the network's: labels or observations, as the prior was fitted with, or None.
         guidance: scale s of classifier-free guidance, u + s (c - u) with u the pooled component.
