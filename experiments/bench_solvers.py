@@ -21,7 +21,7 @@ from pcm_jax.types import Array, Cond, ModelFn, Params
 
 COMMAND = "make bench ARGS='--studies solvers'"
 TOL = 1e-2
-BATCH = 16
+BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,7 @@ SOLVERS = {
     "ddim-eta": lambda: pcm.solvers.ddim(VP, 12, eta=0.5),
     "ddim-clip": lambda: pcm.solvers.ddim(VP, 12, clip=1.0),
     "ddim-threshold": lambda: pcm.solvers.ddim(
-        VP, 12, clip=pcm.solvers.dynamic_threshold(0.9, 1.5), clipped_noise=False
+        VP, 12, prediction="data", clip=pcm.solvers.dynamic_threshold(0.9, 1.5), clipped_noise=False
     ),
     "ddim-v": lambda: pcm.solvers.ddim(pcm.schedules.cosine_vp(), 12, prediction="v", spacing="trailing"),
     "ddim-sd": lambda: pcm.solvers.ddim(pcm.schedules.scaled_linear_vp(), 12, offset=1),
@@ -102,7 +102,7 @@ def key_for(solver, seed: int = 5):
 
 
 _PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
-_PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data", "edm_stochastic": "edm"}
+_PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data", "ddim-threshold": "data", "edm_stochastic": "edm"}
 _SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
 _SCHEDULE |= {name: FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {
     "heun-edm": EDM,
