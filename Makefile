@@ -65,9 +65,11 @@ $(PARITY_VENV)/bin/python:
 	@$(PYTHON) -m venv $(PARITY_VENV)
 	@$(PARITY_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements-parity.txt
 
-parity: $(READY) $(PARITY_VENV)/bin/python ## Compare imported models with PyTorch's own outputs
+parity: $(READY) $(PARITY_VENV)/bin/python ## Compare imported models and samplers with PyTorch's own outputs
 	$(PARITY_VENV)/bin/python tests/reference/make_models.py --folders experiments/out/parity
+	$(PARITY_VENV)/bin/python tests/reference/make_schedulers.py --out experiments/out/parity/schedulers
 	$(RUN) -m experiments.import_study --folders experiments/out/parity
+	$(RUN) -m experiments.schedulers --reference experiments/out/parity/schedulers
 
 readme: $(READY) ## Write README's tables anew from experiments/results
 	$(RUN) -m experiments.readme

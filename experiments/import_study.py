@@ -7,7 +7,7 @@ makes the folders and tests/reference/models.npz in an environment of its own, t
     python -m experiments.import_study --folders DIR
 
 which writes experiments/results/import_parity.json and the figure `import.max_relative_error`: the largest
-max|ours - theirs| / max|theirs| in float32 over every class, option and size, and over the samplers' trajectories.
+max|ours - theirs| / max|theirs| in float32 over every class, option and size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,10 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-import pcm_jax as pcm
 from experiments.figures import RESULTS, ROOT, record, write_result
 from pcm_jax.pretrained import diffusers, load_unet1d
 from tests.reference import random_models as cases
 from tests.reference import random_policies as policies
-from tests.reference import random_schedulers as samplers
 
 REFERENCE = ROOT / "tests" / "reference" / "models.npz"
 COMMAND = "make parity"
@@ -82,22 +79,6 @@ def actions(folder: Path, name: str, horizon: int) -> np.ndarray:
     return np.asarray(model.model_fn(model.params, given["x"], given["t"], given.get("cond")))
 
 
-def trajectory(folder: Path, name: str) -> np.ndarray:
-    """The case's sampler on a formula in place of a network; its scheduler_config.json is in `folder`."""
-    other = samplers.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
-    solver = diffusers.load_scheduler(folder, other).solver(samplers.STEPS)
-    noise, draws = samplers.inputs()
-    out = pcm.sample_sequential(
-        lambda params, x, t, cond: samplers.prediction(x, t[:, None, None], jnp),
-        {},
-        jnp.asarray(noise, jnp.float32),
-        solver,
-        step_noise=jnp.asarray(draws, jnp.float32) if solver.stochastic else None,
-        return_trajectory=True,
-    )
-    return np.asarray(out.trajectory)
-
-
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """max|found - expected| / max|expected|; infinite for another shape."""
     if found.shape != expected.shape:
@@ -121,11 +102,6 @@ def main(config: Config) -> None:
         for horizon in policies.HORIZONS:
             key = f"{name}/{horizon}/out"
             worst[key] = relative_error(actions(config.folders / name, name, horizon), expected[key])
-    with tempfile.TemporaryDirectory() as folder:
-        for name in track(samplers.SCHEDULERS, "samplers", console=console):
-            (Path(folder) / "scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[name]))
-            key = f"trajectory/{name}"
-            worst[key] = relative_error(trajectory(Path(folder), name), expected[key])
     key, error = max(worst.items(), key=lambda item: item[1])
     console.print(f"{len(worst)} outputs, largest relative error {error:.2e} ({key}), bound {BOUND:.0e}")
     if not error < BOUND:

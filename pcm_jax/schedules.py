@@ -36,6 +36,9 @@ class Schedule(Protocol):
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """alpha(t), sigma(t). NumPy in, float64 NumPy out; JAX in, JAX out."""
 
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        """The network time at which sigma / alpha is `ratio`, the nearest one where there is none; NumPy."""
+
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """Network times of a `num_steps`-step sampler, float64 `[num_steps]`, noisiest first."""
 
@@ -103,7 +106,8 @@ class VP:
     def _log_ratio(self) -> np.ndarray:
         """ln(sigma / alpha) `[N]`."""
         table = np.asarray(self.alphas_cumprod, np.float64)
-        return 0.5 * (np.log1p(-table) - np.log(table))
+        with np.errstate(divide="ignore"):  # inf at a zero terminal SNR
+            return 0.5 * (np.log1p(-table) - np.log(table))
 
     @property
     def sigma_data(self) -> float:
@@ -117,8 +121,11 @@ class VP:
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         """Table look-up at training index t; between two indices ln(sigma / alpha) is interpolated linearly."""
         xp = jnp if isinstance(t, jax.Array) else np
-        ratio = xp.exp(xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio)))
-        return 1.0 / xp.sqrt(1.0 + ratio**2), ratio / xp.sqrt(1.0 + ratio**2)
+        twice = 2.0 * xp.interp(t, xp.arange(self.num_train_steps), xp.asarray(self._log_ratio))
+        return 1.0 / xp.sqrt(1.0 + xp.exp(twice)), 1.0 / xp.sqrt(1.0 + xp.exp(-twice))
+
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return np.interp(np.log(ratio), self._log_ratio, np.arange(self.num_train_steps))
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if not isinstance(spacing, str):
@@ -126,9 +133,8 @@ class VP:
         if spacing != "karras":
             return _timesteps(self.num_train_steps, num_steps, spacing, offset)
         _no_offset(offset)
-        log_ratio = self._log_ratio
-        sigmas = _karras_sigmas(float(np.exp(log_ratio[-1])), float(np.exp(log_ratio[0])), num_steps)
-        return np.interp(np.log(sigmas), log_ratio, np.arange(self.num_train_steps))
+        ends = np.exp(self._log_ratio[[-1, 0]])
+        return np.asarray(self.time_at(_karras_sigmas(float(ends[0]), float(ends[1]), num_steps)))
 
     def sample_times(self, key: Array, num: int) -> Array:
         return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)
@@ -158,6 +164,19 @@ def cosine_vp(num_train_steps: int = 1000, max_beta: float = 0.999, *, final_alp
     return _vp_from_betas(np.minimum(1.0 - edge[1:] / edge[:-1], max_beta), final_alpha_one)
 
 
+def zero_terminal_snr(schedule: VP) -> VP:
+    r"""The schedule with no signal at its last training step: sqrt(alphas_cumprod) shifted to 0 there, and rescaled.
+
+        a_t <- (a_t - a_T) a_1 / (a_1 - a_T),   a_t = sqrt(alphas_cumprod_t)
+
+    The network has to predict v or the data, the sampler to start at the last step (spacing="trailing").
+    Reference: arXiv 2305.08891, algorithm 1.
+    """
+    root = np.sqrt(np.asarray(schedule.alphas_cumprod, np.float64))
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return dataclasses.replace(schedule, alphas_cumprod=tuple((root**2).tolist()))
+
+
 @dataclasses.dataclass(frozen=True)
 class RectifiedFlow:
     """x_sigma = (1 - sigma) x_0 + sigma eps, network time N * sigma (arXiv 2209.03003; shift: arXiv 2403.03206)."""
@@ -177,6 +196,9 @@ class RectifiedFlow:
     def marginals(self, t: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
         sigma = t / self.num_train_steps
         return 1.0 - sigma, sigma
+
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return self.num_train_steps * ratio / (1.0 + ratio)
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
@@ -221,6 +243,9 @@ class EDM:
         xp = jnp if isinstance(t, jax.Array) else np
         sigma = xp.exp(4.0 * t)
         return xp.ones_like(sigma), sigma
+
+    def time_at(self, ratio: ArrayLike) -> ArrayLike:
+        return np.log(ratio) / 4.0
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """The only named grid is karras; explicit times are ln(sigma) / 4."""

@@ -77,7 +77,9 @@ SOLVERS = {
     "ddim": lambda: pcm.solvers.ddim(VP, 12),
     "ddim-eta": lambda: pcm.solvers.ddim(VP, 12, eta=0.5),
     "ddim-clip": lambda: pcm.solvers.ddim(VP, 12, clip=1.0),
-    "ddim-threshold": lambda: pcm.solvers.ddim(VP, 12, clip=pcm.solvers.dynamic_threshold(0.9, 1.5)),
+    "ddim-threshold": lambda: pcm.solvers.ddim(
+        VP, 12, prediction="data", clip=pcm.solvers.dynamic_threshold(0.9, 1.5), clipped_noise=False
+    ),
     "ddim-v": lambda: pcm.solvers.ddim(pcm.schedules.cosine_vp(), 12, prediction="v", spacing="trailing"),
     "ddim-sd": lambda: pcm.solvers.ddim(pcm.schedules.scaled_linear_vp(), 12, offset=1),
     "ddpm": lambda: pcm.solvers.ddpm(VP, 12),
@@ -85,9 +87,12 @@ SOLVERS = {
     "dpm_solver_pp": lambda: pcm.solvers.dpm_solver_pp(VP, 16),
     "dpm_solver_pp-flow": lambda: pcm.solvers.dpm_solver_pp(FLOW, 12, prediction="velocity"),
     "euler": lambda: pcm.solvers.euler(FLOW, 12),
+    "edm_stochastic": lambda: pcm.solvers.edm_stochastic(EDM, 7, s_churn=3.0, s_noise=1.01),
     "heun": lambda: pcm.solvers.heun(VP, 7),
     "heun-edm": lambda: pcm.solvers.heun(EDM, 7, prediction="edm"),
     "heun-flow": lambda: pcm.solvers.heun(FLOW, 7, prediction="velocity"),
+    "pndm": lambda: pcm.solvers.pndm(VP, 12),
+    "unipc": lambda: pcm.solvers.unipc(VP, 12, order=3),
 }
 """One entry for each solver and option: an entry here is checked by every law of the conformance suite."""
 
@@ -97,9 +102,12 @@ def key_for(solver, seed: int = 5):
 
 
 _PREDICTION = {"ddim-v": "v", "dpm_solver_pp-flow": "velocity", "euler": "velocity", "heun-edm": "edm"}
-_PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data"}
+_PREDICTION |= {"heun-flow": "velocity", "ddpm-large": "data", "ddim-threshold": "data", "edm_stochastic": "edm"}
 _SCHEDULE = {"ddim-v": pcm.schedules.cosine_vp(), "ddim-sd": pcm.schedules.scaled_linear_vp()}
-_SCHEDULE |= {name: FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {"heun-edm": EDM}
+_SCHEDULE |= {name: FLOW for name in ("dpm_solver_pp-flow", "euler", "heun-flow")} | {
+    "heun-edm": EDM,
+    "edm_stochastic": EDM,
+}
 
 
 def knowing(name: str):

@@ -86,7 +86,7 @@ class Recurrence:
             prediction = call((inputs, time))
         f = table.data(x, prediction)
         z = None if self.step_noise is None else self.step_noise[rows]
-        return table.step(x, f, None, z), table.data_prediction(x, f)
+        return table.step(x, f, z=z, prediction=prediction), table.data_prediction(x, f)
 
     def steps(self, x: Array) -> Array:
         """F of all rows, `[T, B, ...]`."""

@@ -26,12 +26,11 @@ def trajectory(
 ) -> Array:
     r"""A first guess of the trajectory, for `sample_picard(init=..)`: the solver's own rows, clip and noise included.
 
-        f_i = clip(E[x_0 | x_i]),   x_{i+1} = h_i x_i + (g_i - b'_i) f_i + b'_i f_{i-1} + c_i z_i
-        h = solver.held_data, g = solver.data_gain, b' = solver.b_prev
+        x_{i+1} = solver.hold(x_i, clip(E[x_0 | x_i]))
 
     Args:
         prior: of the model's samples.
-        noise: the sampler's first state `[B, ...]`.
+        noise: the sampler's first state `[B, ...]`, `solver.first` of its noise.
         step_noise: `[T, B, ...]` of a stochastic solver, the one that the sampler gets.
         cond: the network's: labels or observations, as the prior was fitted with, or None.
         guidance: scale s of classifier-free guidance, u + s (c - u) with u the pooled component.
@@ -52,17 +51,15 @@ def trajectory(
         rows = jax.tree.map(lambda column: jnp.broadcast_to(column, (batch,)), row)
         return rows.clipped(data.reshape(shape)).reshape(x.shape)
 
-    def body(carry: tuple[Array, Array], inputs: tuple[Solver, Array | None]) -> Any:
-        x, before = carry
-        row, z = inputs
-        h, g, b, c = (jnp.asarray(v, x.dtype) for v in (row.held_data, row.data_gain, row.b_prev, row.c))
-        f = predict(x, row)
-        x = h * x + (g - b) * f + b * before
-        x = x if z is None else x + c * z
-        return (x, f), x
+    def body(carry: tuple[Array, Array | None], inputs: tuple[Solver, Array | None]) -> Any:
+        (x, before), (row, z) = carry, inputs
+        x, f = row.hold(x, predict(x, row), before=before, z=z)
+        before = None if before is None else jnp.concatenate([before[1:], f[None]])
+        return (x, before), x
 
     first = noise.reshape(batch, -1)
-    carry = vary_like((first, jnp.zeros_like(first)), (prior, first, cond, z, solver))
+    before = jnp.zeros((solver.depth, *first.shape), first.dtype) if solver.multistep else None
+    carry = vary_like((first, before), (prior, first, cond, z, solver))
     _, states = lax.scan(body, carry, (solver, z))
     return jnp.concatenate([first[None], states]).reshape(-1, *shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,8 @@ def sample_sequential(
     Args:
         model_fn: `(params, x [B, ...], t [B], cond) -> prediction [B, ...]`.
         params: any pytree.
-        noise: the first state `[B, ...]`; its dtype is what the network sees, states are at least float32.
+        noise: `[B, ...]`, the first state in units of `solver.start_scale` (1 in most tables); its dtype is what the
+            network sees, states are at least float32.
         solver: a table from `pcm_jax.solvers`.
         cond: None or a pytree with leading axis B.
         key: draws the step noise of a stochastic solver, one draw for each absolute step and sample.
@@ -50,7 +52,7 @@ def sample_sequential(
         ValueError: arguments that do not fit, before anything is traced.
     """
     check_common(model_fn, params, noise, solver, cond, key, step_noise)
-    noise, state, z = _prepare(noise, solver, key, step_noise)
+    noise, state, solver, z = _prepare(noise, solver, key, step_noise)
     return _sequential(model_fn, noise.dtype, return_trajectory, params, state, solver, cond, z)
 
 
@@ -145,7 +147,7 @@ def sample_picard(
     check_first_guess(solver, noise, init, preview)
     check_prior(prior, solver, noise, cond, init)
     check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
-    noise, state, z = _prepare(noise, solver, key, step_noise)
+    noise, state, solver, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
     rows = None if preview is None else tuple(int(row) for row in preview)
     config = LoopConfig(
@@ -158,7 +160,7 @@ def sample_picard(
         return_rounds=return_rounds,
         preview=rows,
     )
-    call = TableCall(model_fn, noise.dtype, config, executor, int(solver.multistep))
+    call = TableCall(model_fn, noise.dtype, config, executor, solver.depth)
     try:
         rest = Rest(adapter, guess, jnp.asarray(tol, state.dtype), prior)
         out = output(call, differentiable(call, (params, cond), (solver, z), state, rest))
@@ -186,14 +188,15 @@ def _sequential(
 
 def _prepare(
     noise: ArrayLike, solver: Solver, key: Array | None, step_noise: ArrayLike | None
-) -> tuple[Array, Array, Array | None]:
-    """Noise as given, as a state, and the step noise: float32 at least."""
+) -> tuple[Array, Array, Solver, Array | None]:
+    """Noise as given, the first state, the table and the step noise: float32 at least."""
     noise = jnp.asarray(noise)
     dtype = jnp.promote_types(noise.dtype, jnp.float32)
     z = None if step_noise is None or not solver.stochastic else jnp.asarray(step_noise, dtype)
     if solver.stochastic and z is None:
         z = _draw(key, len(solver), noise.shape, dtype)
-    return noise, noise.astype(dtype), z
+    # The scale is spent: tables that differ in it alone share what is compiled.
+    return noise, solver.first(noise.astype(dtype)), dataclasses.replace(solver, start_scale=1.0), z
 
 
 _draw = jax.jit(draw_step_noise, static_argnums=(1, 2, 3))

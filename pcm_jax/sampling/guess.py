@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,15 +12,13 @@ from pcm_jax.types import Array, ArrayLike
 
 
 def from_data(solver: Solver, noise: ArrayLike, data: ArrayLike, step_noise: ArrayLike | None = None) -> Array:
-    r"""The states that the solver would pass if its network predicted `data` in every row.
-
-        x_{i+1} = h_i x_i + g_i data + c_i z_i,   h = solver.held_data, g = solver.data_gain
+    r"""The states that the solver would pass if its network predicted `data` in every row, `Solver.hold`.
 
     It goes through this sampler's own noise, so a guess of the sample alone is enough: in receding-horizon control the
     last decision's actions, shifted by those that were carried out.
 
     Args:
-        noise: the sampler's first state `[B, ...]`. data: the guess of its last, of the same shape.
+        noise: the sampler's `[B, ...]`. data: the guess of its sample, of the same shape.
         step_noise: `[T, B, ...]` of a stochastic solver, the one that the sampler gets.
 
     Returns:
@@ -36,15 +36,15 @@ def from_data(solver: Solver, noise: ArrayLike, data: ArrayLike, step_noise: Arr
             f"got {None if step_noise is None else jnp.shape(step_noise)}"
         )
     dtype = jnp.promote_types(noise.dtype, jnp.float32)
-    held, gain, c = (jnp.asarray(column, dtype) for column in (solver.held_data, solver.data_gain, solver.c))
     z = jnp.asarray(step_noise, dtype) if solver.stochastic and step_noise is not None else None
 
-    def step(x: Array, row: tuple[Array, Array, Array, Array | None]) -> tuple[Array, Array]:
-        h, g, c, z = row
-        x = h * x + g * data.astype(dtype)
-        x = x if z is None else x + c * z
-        return x, x
+    def step(carry: tuple[Array, Array | None], row: tuple[Solver, Array | None]) -> Any:
+        (x, before), (table, z) = carry, row
+        x, f = table.hold(x, data.astype(dtype), before=before, z=z)
+        before = None if before is None else jnp.concatenate([before[1:], f[None]])
+        return (x, before), x
 
-    first = noise.astype(dtype)
-    _, states = jax.lax.scan(step, first, (held, gain, c, z))
+    first = solver.first(noise.astype(dtype))
+    before = jnp.zeros((solver.depth, *first.shape), dtype) if solver.multistep else None
+    _, states = jax.lax.scan(step, (first, before), (solver, z))
     return jnp.concatenate([first[None], states])

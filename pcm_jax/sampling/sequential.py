@@ -25,11 +25,11 @@ def one_step(
     before: Array | None,
     z: Array | None,
 ) -> tuple[Array, Array]:
-    """(x', f) of one row of the table, x `[B, ...]`; before: f of the row before, `[1, B, ...]`."""
+    """(x', f) of one row of the table, x `[B, ...]`; before: f of the rows before, `[k, B, ...]`."""
     row = jax.tree.map(lambda column: jnp.broadcast_to(column, x.shape[:1]), row)
     prediction = call_rows(model_fn, params, row.network_input(x)[None], row.time[None], cond, dtype)[0]
     f = row.data(x, prediction)
-    return row.step(x, f, None if before is None else before[0], z), f
+    return row.step(x, f, before=before, z=z, prediction=prediction), f
 
 
 def run(
@@ -48,9 +48,10 @@ def run(
         x, before = carry
         table, z = row
         new, f = one_step(model_fn, dtype, params, cond, table, x, before, z)
-        return (new, f[None] if solver.multistep else None), new if return_trajectory else None
+        before = None if before is None else jnp.concatenate([before[1:], f[None]])
+        return (new, before), new if return_trajectory else None
 
-    first = (noise, jnp.zeros_like(noise)[None] if solver.multistep else None)
+    first = (noise, jnp.zeros((solver.depth, *noise.shape), noise.dtype) if solver.multistep else None)
     first = vary_like(first, (params, noise, cond, step_noise, solver))
     (sample, _), states = lax.scan(body, first, (solver, step_noise))
     batch, steps = noise.shape[0], len(solver)

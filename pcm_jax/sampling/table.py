@@ -21,7 +21,7 @@ Predict = Callable[[Array, Array, Array | None], Array]
 
 @dataclasses.dataclass(frozen=True)
 class TableSteps:
-    """x_{i+1} = a x_i + b f_i + b' f_{i-1} + c z_i of a table's rows; f is the memory. step_noise: `[T, B, ...]`."""
+    """The recurrence of a table's rows; f is the memory. step_noise: `[T, B, ...]`."""
 
     solver: Solver
     window: Window
@@ -35,7 +35,7 @@ class TableSteps:
 
     @property
     def depth(self) -> int:
-        return int(self.solver.multistep)
+        return self.solver.depth
 
     def edge(self, first: Array) -> jax.ShapeDtypeStruct | None:
         return jax.ShapeDtypeStruct((self.depth, *first.shape), first.dtype) if self.depth else None
@@ -78,11 +78,14 @@ def steps(
         table: the solver's rows, columns `[W, B]` or `[W, 1]`.
         x: states `[W, B, ...]`.
         prediction: the network's, at these.
-        edge: f of the row before the window, `[1, B, ...]`, for multistep solvers.
+        edge: f of the rows before the window, `[k, B, ...]`, oldest first, for multistep solvers.
         step_noise: z of the rows, for stochastic solvers.
         share: lambda `[W, B]`. Rows of the fine-tuned model are not clipped: what it must say for one round to land on
             the exact state is no picture of the data, and no state computed from it is ever certified.
     """
     f = table.data(x, prediction, free=None if share is None else share > 0)
-    f_prev = None if edge is None else jnp.concatenate([edge, f])[: f.shape[0]]
-    return f, table.step(x, f, f_prev, step_noise)
+    before = None
+    if edge is not None:
+        every = jnp.concatenate([edge, f])
+        before = [every[row : row + f.shape[0]] for row in range(table.depth)]
+    return f, table.step(x, f, before=before, z=step_noise, prediction=prediction)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from pcm_jax.schedules import Schedule
-from pcm_jax.solvers.table import Clip, Solver, build, make_grid
-from pcm_jax.types import PredictionType, Spacing
+from pcm_jax.solvers.build import build
+from pcm_jax.solvers.clip import Clip
+from pcm_jax.solvers.grid import Steps, make_grid
+from pcm_jax.solvers.table import Solver
+from pcm_jax.types import PredictionType
 
 
 def ddpm(
@@ -19,7 +21,7 @@ def ddpm(
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
     prediction: PredictionType = "epsilon",
     clip: Clip = None,
-    spacing: Spacing | Sequence[float] | None = None,
+    spacing: Steps = None,
     offset: int = 0,
 ) -> Solver:
     r"""Mean of the posterior q(x' | x, x_0) plus noise; none is added by the last step.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pcm_jax.schedules import Schedule
+from pcm_jax.solvers.build import build
+from pcm_jax.solvers.clip import Clip
 from pcm_jax.solvers.flow import straight
-from pcm_jax.solvers.table import Clip, Grid, Solver, build, make_grid
-from pcm_jax.types import PredictionType, Spacing
+from pcm_jax.solvers.grid import Steps, make_grid
+from pcm_jax.solvers.table import Solver
+from pcm_jax.types import PredictionType
 
 
 def heun(
@@ -18,7 +19,7 @@ def heun(
     *,
     prediction: PredictionType = "epsilon",
     clip: Clip = None,
-    spacing: Spacing | Sequence[float] | None = None,
+    spacing: Steps = None,
     offset: int = 0,
 ) -> Solver:
     r"""Heun's second-order method on dx / dsigma = (x - x_0) / sigma, in x / alpha and sigma / alpha on VP.
@@ -39,9 +40,7 @@ def heun(
     step = np.arange(2 * num_steps - 1) // 2
     corrects = np.arange(2 * num_steps - 1) % 2 == 1
     at = step + corrects
-    rows = Grid(
-        schedule, grid.time[at], np.append(grid.alpha[at], grid.alpha[-1]), np.append(grid.sigma[at], grid.sigma[-1])
-    )
+    rows = grid.rows(at)
     gain = scale[step + 1] * (s[step + 1] - s[step]) / (2 * np.where(corrects, s[step + 1], 1.0))
     ratio = grid.sigma[step + 1] / grid.sigma[step]
     return build(
@@ -51,6 +50,6 @@ def heun(
         clip,
         a=np.where(corrects, 1.0, ratio),
         b=np.where(corrects, -gain, grid.alpha[step + 1] - grid.alpha[step] * ratio),
-        b_prev=np.where(corrects, gain, 0.0),
+        history={1: np.where(corrects, gain, 0.0)},
         variance=grid.ancestral_variance[step],
     )

@@ -20,8 +20,9 @@ import numpy as np
 
 from pcm_jax.recurrence.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows
+from pcm_jax.sampling.table import steps
 from pcm_jax.switching import Adapter
-from pcm_jax.training.rounds import Base, Trajectory, advance, begin, columns
+from pcm_jax.training.rounds import Base, Trajectory, advance, begin, columns, edge
 from pcm_jax.types import Array, Cond, ModelFn
 
 
@@ -121,9 +122,8 @@ def _drift_errors(
     def error(value: float) -> Array:
         share = jnp.full((num_steps, batch), value)
         said = call_rows(model_fn, base.params, table.network_input(old), table.time, cond, x.dtype, adapter, share)
-        f = table.data(old, said, free=share > 0)
-        f_prev = jnp.concatenate([jnp.zeros_like(f[:1]), f[:-1]]) if base.solver.multistep else None
-        wrong = table.step(old, f, f_prev, z) - old - (exact[1:] - exact[:-1])
+        _, step = steps(table, old, said, edge=edge(base.solver, x), step_noise=z, share=share)
+        wrong = step - old - (exact[1:] - exact[:-1])
         return jnp.sqrt(jnp.mean(wrong**2, axis=tuple(range(1, wrong.ndim))))
 
     return jnp.stack([error(0.0), error(1.0)])

@@ -161,11 +161,9 @@ class Consistency:
         ).astype(x.dtype)  # fmt: skip
         f = table.data(old, prediction, free=rows > 0)
         noise = None if z is None else take_rows(z, index)
-        # The part of the row before is the exact one: the drift is this row's own.
-        f_prev = jnp.zeros_like(f) if base.solver.multistep else None
         if base.solver.multistep:
             raise ValueError("drifts of a multistep solver are not one row's own; use target='states'")
-        drift = table.step(old, f, f_prev, noise) - old
+        drift = table.step(old, f, z=noise, prediction=prediction) - old
         wanted = take_rows(exact[1:] - exact[:-1], index)
         return jnp.sqrt(1.0 * num_steps) * (drift - wanted), rows * self._late(index, num_steps)
 

@@ -13,7 +13,7 @@ from pcm_jax.types import Array, ModelFn, Params, PredictionType
 
 
 def target(prediction: PredictionType, schedule: Schedule, x0: Array, eps: Array, alpha: Array, sigma: Array) -> Array:
-    r"""What the network should say about x = alpha x_0 + sigma eps; the inverse of `solvers.table.to_data`.
+    r"""What the network should say about x = alpha x_0 + sigma eps; the inverse of `solvers.build.to_data`.
 
     epsilon: eps · data: x_0 · v: alpha eps - sigma x_0 (arXiv 2202.00512, appendix D) · velocity: eps - x_0
     (arXiv 2209.03003) · edm: (x_0 - c_skip x) / c_out (arXiv 2206.00364, table 1).

@@ -112,8 +112,8 @@ def _draw(
     key: Array,
 ) -> dict[str, np.ndarray]:
     noise_key, cond_key = jax.random.split(key)
-    # EDM's first state has the deviation sigma_max; of the others it is 1, at most.
-    scale = max(1.0, float(np.asarray(solver.sigma)[0]))
+    # EDM's first state has the deviation sigma_max, unless the table scales its noise; of the others it is 1, at most.
+    scale = max(1.0, float(np.asarray(solver.sigma)[0])) if solver.start_scale == 1.0 else 1.0
     noise = scale * jax.random.normal(noise_key, (len(rows), *shape))
     kept = {}
     if num_classes:

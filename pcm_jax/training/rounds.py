@@ -56,6 +56,11 @@ def columns(solver: Solver, batch: int) -> Solver:
     return jax.tree.map(lambda column: jnp.broadcast_to(jnp.asarray(column)[:, None], (len(solver), batch)), solver)
 
 
+def edge(solver: Solver, x: Array) -> Array | None:
+    """What the first rows read of rows before them, for states x `[.., B, ...]`: nothing, zeros."""
+    return jnp.zeros((solver.depth, *x.shape[1:]), x.dtype) if solver.multistep else None
+
+
 def advance(
     model_fn: ModelFn,
     base: Base,
@@ -87,8 +92,7 @@ def evaluate_and_advance(
     prediction = call_rows(
         model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
     )
-    edge = jnp.zeros_like(at.x[:1]) if base.solver.multistep else None
-    f, step = steps(table, at.x[:-1], prediction, edge=edge, step_noise=step_noise, share=rows)
+    f, step = steps(table, at.x[:-1], prediction, edge=edge(base.solver, at.x), step_noise=step_noise, share=rows)
     y = linearise(
         linearization,
         table,

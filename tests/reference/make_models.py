@@ -19,7 +19,6 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
@@ -27,7 +26,6 @@ sys.path.insert(0, str(HERE))
 
 import random_models as cases  # noqa: E402 - they lie beside this file
 import random_policies as policies  # noqa: E402
-import random_schedulers as samplers  # noqa: E402
 import torch_unet1d  # noqa: E402
 
 
@@ -76,35 +74,6 @@ def digest(model: Any) -> str:
     return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
-def trajectory(name: str) -> np.ndarray:
-    """States before, between and after the calls, float64, with unit variance at the noise: x / sqrt(1 + sigma^2)."""
-    config = dict(samplers.SCHEDULERS[name])
-    kind = config.pop("_class_name")
-    if " as " in name:
-        config = getattr(diffusers, kind).from_config(config).config | {"clip_sample": config["clip_sample"]}
-        kind = samplers.OTHER[name.rsplit(" ", 1)[1]]
-    scheduler = getattr(diffusers, kind).from_config(config)
-    scheduler.set_timesteps(samplers.STEPS)
-    noise, draws = samplers.inputs()
-    euler = kind == "EulerDiscreteScheduler"
-    times = scheduler.timesteps.double().numpy()
-    if kind.startswith("DPM") and scheduler.config.use_karras_sigmas:
-        # It would round the times; the network gets those that belong to the sigmas.
-        table = scheduler.alphas_cumprod.double().numpy()
-        times = np.interp(scheduler.sigmas[:-1].double().log(), np.log(1 / table - 1) / 2, np.arange(len(table)))
-    scales = torch.sqrt(1 + scheduler.sigmas.double() ** 2) if euler else torch.ones(len(times) + 1)
-    x = torch.tensor(noise) * scales[0]
-    states, given = [noise], torch.tensor(draws)
-    for index, t in enumerate(scheduler.timesteps):
-        seen = scheduler.scale_model_input(x, t) if euler else x
-        options = {"use_clipped_model_output": True} if kind == "DDIMScheduler" else {}
-        if kind == "DDPMScheduler":
-            scheduling_ddpm.randn_tensor = lambda *_, draw=given[index], **__: draw
-        x = scheduler.step(samplers.prediction(seen, times[index], torch), t, x, **options).prev_sample
-        states.append((x / scales[index + 1]).double().numpy())
-    return np.stack(states).astype(np.float32)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folders", type=Path)
@@ -128,7 +97,6 @@ def main() -> None:
             if folders:
                 (folders / name).mkdir(parents=True, exist_ok=True)
                 save_file(model.state_dict(), folders / name / policies.FILE)
-    arrays |= {f"trajectory/{name}": trajectory(name) for name in samplers.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
     (HERE / "models.json").write_text(json.dumps(about, indent=1) + "\n")

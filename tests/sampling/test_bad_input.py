@@ -140,7 +140,7 @@ def test_throw_needs_concrete_results():
         (lambda: pcm.solvers.ddim(problems.FLOW, 10), "use prediction='velocity'"),
         (lambda: pcm.solvers.euler(problems.VP, 10), "on a VP schedule use ddim"),
         (lambda: pcm.solvers.ddpm(problems.VP, 10, variance="learned"), "choose fixed_small or fixed_large"),
-        (lambda: pcm.solvers.by_name("unipc", problems.VP, 10), "unknown solver 'unipc'; choose one of ddim"),
+        (lambda: pcm.solvers.by_name("lcm", problems.VP, 10), "unknown solver 'lcm'; choose one of ddim"),
         (lambda: pcm.solvers.ddim(problems.EDM, 10, spacing="leading"), "EDM has the karras grid"),
         (lambda: pcm.linearization.secant(1.0, 0.5), "0 <= low < high"),
         (lambda: pcm.solvers.ddim(problems.VP, 3, spacing=[5000, 2, 1]), r"must lie in 0\.\.999"),

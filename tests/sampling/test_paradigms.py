@@ -35,7 +35,7 @@ def test_rounds(name, window, tol):
     def padded(rows: jax.Array, x: jax.Array) -> jax.Array:
         table = solver.rows(rows)
         prediction = problems.mlp(params, x.reshape(-1, x.shape[-1]), jnp.repeat(table.time, x.shape[1]), None)
-        return table.step(x, table.data(x, prediction.reshape(x.shape)), None, None)
+        return table.step(x, table.data(x, prediction.reshape(x.shape)))
 
     def step(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Noise-free steps of rows `[R]` from states `[R, B, D]`; windows at the end are filled up, to compile once."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from pcm_jax.solvers.table import make_grid, to_data
+from pcm_jax.solvers.build import to_data
+from pcm_jax.solvers.grid import make_grid
 from tests import problems
 
 SCHEDULES = {
@@ -21,7 +22,7 @@ SCHEDULES = {
 
 
 def columns_equal(one, two, **tolerance):
-    for column in ("time", "input_scale", "data_x", "data_p", "a", "b", "b_prev", "c"):
+    for column in ("time", "input_scale", "data_x", "data_p", "a", "b", "c"):
         np.testing.assert_allclose(getattr(one, column), getattr(two, column), err_msg=column, **tolerance)
 
 
@@ -160,16 +161,17 @@ def test_the_unit_is_what_ddpm_injects():
 def test_heun_has_one_row_for_each_call_and_ends_with_euler():
     table = pcm.solvers.heun(problems.EDM, 9, prediction="edm")
     assert len(table) == 17
-    assert np.all(table.b_prev[0::2] == 0) and np.all(table.b_prev[1::2] != 0)
+    assert table.lags == (1,)
+    assert np.all(table.history[0][0::2] == 0) and np.all(table.history[0][1::2] != 0)
 
 
 def test_a_table_is_a_pytree_of_columns():
     table = pcm.solvers.ddim(problems.VP, 5)
     doubled = jax.tree.map(lambda column: 2 * column, table)
-    assert len(jax.tree.leaves(table)) == 14 and doubled.name == table.name
+    assert len(jax.tree.leaves(table)) == 13 and doubled.name == table.name
     rows = table.rows(jnp.array([[0, 1], [4, 4]]))
     assert rows.a.shape == (2, 2)
-    assert {field.name for field in dataclasses.fields(table)} >= {"clip", "multistep", "stochastic"}
+    assert {field.name for field in dataclasses.fields(table)} >= {"clip", "lags", "stochastic"}
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])

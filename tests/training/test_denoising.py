@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcm_jax.solvers.table import make_grid, to_data
+from pcm_jax.solvers.build import to_data
+from pcm_jax.solvers.grid import make_grid
 from pcm_jax.training import denoising
 from pcm_jax.training.denoising import denoising_loss
 from tests import problems

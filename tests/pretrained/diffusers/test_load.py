@@ -22,7 +22,6 @@ from pcm_jax.pretrained.diffusers.weights import shapes
 from pcm_jax.trees import flatten
 from tests.pretrained.diffusers import folders
 from tests.reference import random_models as cases
-from tests.reference import random_schedulers as samplers
 
 
 def assert_same(first, second):
@@ -140,12 +139,23 @@ def small_unet(folder):
     return folders.write(folder, "unet", folders.checkpoint(cases.CASES["unet"] | SMALL), **SMALL)
 
 
-def pipeline(folder, coder="vq", scheduler="ddim-celeba"):
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.0015,
+    "beta_end": 0.0195,
+    "clip_sample": False,
+    "timestep_values": None,
+}
+"""Of CompVis/ldm-celebahq-256."""
+
+
+def pipeline(folder, coder="vq"):
     """A latent diffusion folder whose UNet has the channels of its autoencoder's latents."""
     small_unet(folder / "unet")
     folders.write(folder / "vqvae", coder)
     (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[scheduler]))
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER))
     parts = {"unet": "UNet2DModel", "vqvae": "VQModel", "scheduler": "DDIMScheduler"}
     index = {"_class_name": "LDMPipeline"} | {name: ["diffusers", kind] for name, kind in parts.items()}
     (folder / "model_index.json").write_text(json.dumps(index))
