@@ -9,6 +9,7 @@ from pcm_jax.recurrence import certificate as certificates
 from pcm_jax.recurrence import linearization, norms
 from pcm_jax.results import ResultCode, SampleOutput, Stats
 from pcm_jax.sampling import guess, sample_picard, sample_sequential
+from pcm_jax.types import Shared
 
 if TYPE_CHECKING:
     from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training
@@ -20,6 +21,7 @@ _ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks"
 __all__ = [
     "ResultCode",
     "SampleOutput",
+    "Shared",
     "Stats",
     "certificates",
     "checkpoint",
