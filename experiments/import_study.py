@@ -48,10 +48,8 @@ class Config:
 
 def cond_of(given: dict[str, np.ndarray]) -> Any:
     """What the model function takes as cond."""
-    if "text" not in given:
-        return jnp.asarray(given["label"]) if "label" in given else None
-    text = jnp.asarray(given["text"])
-    return {"text": text, "label": jnp.asarray(given["label"])} if "label" in given else text
+    told = {key: jnp.asarray(given[key]) for key in ("text", "pooled", "time_ids", "label") if key in given}
+    return next(iter(told.values()), None) if len(told) < 2 else told
 
 
 def outputs(folder: Path, name: str, size: tuple[int, int], jit: bool = True) -> dict[str, np.ndarray]:

@@ -66,6 +66,15 @@ def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarra
     if "text" in given:
         options["encoder_hidden_states"] = torch.from_numpy(given["text"])
     times = torch.from_numpy(given["t"])
+    if "time_ids" in given:
+        kept = {"text_embeds": given["pooled"], "time_ids": given["time_ids"]}
+        options["added_cond_kwargs"] = {key: torch.from_numpy(value) for key, value in kept.items()}
+    elif "pooled" in given:
+        options |= {"timestep": times, "pooled_projections": torch.from_numpy(given["pooled"])}
+        return {"out": channels_last(model(x, **options).sample)}
+    if cases.is_dit(cases.CASES[name]):
+        # What it predicts; a variance beside it is left out.
+        return {"out": channels_last(model(x, timestep=times, **options).sample[:, : x.shape[1]])}
     if name == "unet-learned":
         times = times.long()
     return {"out": channels_last(model(x, times, **options).sample)}

@@ -17,7 +17,9 @@ from pcm_jax.pretrained.diffusers.shards import Tensor
 from pcm_jax.trees import flatten
 from pcm_jax.types import Params
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "weight": "weight", "bias": "bias"}
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "weight": "weight", "bias": "bias"} | {
+    "pos_embed": "pos_embed"
+}
 """Flax's names of parameters, and PyTorch's."""
 
 _LAYOUTS: dict[int, tuple[int, ...]] = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
