@@ -25,10 +25,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
+from safetensors.numpy import save_file
 
 import pcm_jax as pcm
 from experiments.figures import RESULTS, ROOT, record, write_result
+from pcm_jax.lora import merge
 from pcm_jax.pretrained import diffusers, load_unet1d
+from tests.reference import random_loras as loras
 from tests.reference import random_models as cases
 from tests.reference import random_policies as policies
 from tests.reference import random_schedulers as samplers
@@ -80,6 +83,16 @@ def actions(folder: Path, name: str, horizon: int) -> np.ndarray:
     return np.asarray(model.model_fn(model.params, given["x"], given["t"], given.get("cond")))
 
 
+def adapted(folder: Path, name: str) -> np.ndarray:
+    """What the case's model, which is in `folder`, computes with its LoRA file."""
+    model = diffusers.load_denoiser(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        save_file(loras.arrays(name), Path(scratch) / loras.FILE, loras.header(name))
+        params = merge(model.params, diffusers.load_lora(Path(scratch), model))
+    given = cases.inputs(loras.CASES[name]["model"], loras.SIZE)
+    return np.asarray(jax.jit(model.model_fn)(params, given["x"], given["t"], cond_of(given)))
+
+
 def trajectory(folder: Path, name: str) -> np.ndarray:
     """The case's sampler on a formula in place of a network; its scheduler_config.json is in `folder`."""
     other = samplers.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
@@ -115,6 +128,8 @@ def main(config: Config) -> None:
             sys.exit(f"{REFERENCE.name} and this study disagree on the outputs of {prefix}; run {COMMAND}")
         for part, value in found.items():
             worst[prefix + part] = relative_error(value, expected[prefix + part])
+    for name, case in track(loras.CASES.items(), "LoRA files", console=console):
+        worst[f"{name}/out"] = relative_error(adapted(config.folders / case["model"], name), expected[f"{name}/out"])
     for name in track(policies.CASES, "policies", console=console):
         for horizon in policies.HORIZONS:
             key = f"{name}/{horizon}/out"

@@ -25,9 +25,11 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import random_loras as loras  # noqa: E402
 import random_models as cases  # noqa: E402 - they lie beside this file
 import random_policies as policies  # noqa: E402
 import random_schedulers as samplers  # noqa: E402
+import torch_loras  # noqa: E402
 import torch_unet1d  # noqa: E402
 
 
@@ -137,6 +139,10 @@ def main() -> None:
             if folders:
                 (folders / name).mkdir(parents=True, exist_ok=True)
                 save_file(model.state_dict(), folders / name / policies.FILE)
+        for name, case in loras.CASES.items():
+            model = build(case["model"])
+            torch_loras.adapt(name, model)
+            arrays[f"{name}/out"] = outputs(case["model"], model, loras.SIZE)["out"]
     arrays |= {f"trajectory/{name}": trajectory(name) for name in samplers.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
