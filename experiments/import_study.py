@@ -30,11 +30,12 @@ from safetensors.numpy import save_file
 import pcm_jax as pcm
 from experiments.figures import RESULTS, ROOT, record, write_result
 from pcm_jax.lora import merge
-from pcm_jax.pretrained import diffusers, load_unet1d
+from pcm_jax.pretrained import diffusers, load_lerobot, load_unet1d
 from tests.reference import random_loras as loras
 from tests.reference import random_models as cases
 from tests.reference import random_policies as policies
 from tests.reference import random_schedulers as samplers
+from tests.reference import random_visions as visions
 
 REFERENCE = ROOT / "tests" / "reference" / "models.npz"
 COMMAND = "make parity"
@@ -93,6 +94,16 @@ def adapted(folder: Path, name: str) -> np.ndarray:
     return np.asarray(jax.jit(model.model_fn)(params, given["x"], given["t"], cond_of(given)))
 
 
+def seen(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """What the policy in `folder` makes of images and states, and its network's prediction under that."""
+    policy = load_lerobot(folder)
+    history, x, t = visions.inputs(name)
+    assert policy.vision is not None
+    features = jax.jit(policy.vision.features)(policy.observation, history)
+    out = policy.model_fn(policy.params, jnp.asarray(x), jnp.asarray(t), features)
+    return {"features": np.asarray(features), "out": np.asarray(out)}
+
+
 def trajectory(folder: Path, name: str) -> np.ndarray:
     """The case's sampler on a formula in place of a network; its scheduler_config.json is in `folder`."""
     other = samplers.OTHER[name.rsplit(" ", 1)[1]] if " as " in name else None
@@ -134,6 +145,9 @@ def main(config: Config) -> None:
         for horizon in policies.HORIZONS:
             key = f"{name}/{horizon}/out"
             worst[key] = relative_error(actions(config.folders / name, name, horizon), expected[key])
+    for name in track(visions.CASES, "policies with images", console=console):
+        for part, value in seen(config.folders / name, name).items():
+            worst[f"{name}/{part}"] = relative_error(value, expected[f"{name}/{part}"])
     with tempfile.TemporaryDirectory() as folder:
         for name in track(samplers.SCHEDULERS, "samplers", console=console):
             (Path(folder) / "scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS[name]))

@@ -29,8 +29,10 @@ import random_loras as loras  # noqa: E402
 import random_models as cases  # noqa: E402 - they lie beside this file
 import random_policies as policies  # noqa: E402
 import random_schedulers as samplers  # noqa: E402
+import random_visions as visions  # noqa: E402
 import torch_loras  # noqa: E402
 import torch_unet1d  # noqa: E402
+import torch_vision  # noqa: E402
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
@@ -143,6 +145,18 @@ def main() -> None:
             model = build(case["model"])
             torch_loras.adapt(name, model)
             arrays[f"{name}/out"] = outputs(case["model"], model, loras.SIZE)["out"]
+        for name in visions.CASES:
+            policy = with_weights(torch_vision.Policy(name))
+            digests[name] = digest(policy)
+            arrays |= {f"{name}/{part}": value for part, value in torch_vision.outputs(name, policy).items()}
+            if folders:
+                (folders / name).mkdir(parents=True, exist_ok=True)
+                kept = {key: torch.from_numpy(value) for key, value in visions.stored(name).items()}
+                old = visions.CASES[name]["old"]
+                save_file(policy.state_dict() | (kept if old else {}), folders / name / policies.FILE)
+                if not old:
+                    save_file(kept, folders / name / visions.NORMALIZER)
+                (folders / name / "config.json").write_text(json.dumps(visions.config(name)))
     arrays |= {f"trajectory/{name}": trajectory(name) for name in samplers.SCHEDULERS}
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}

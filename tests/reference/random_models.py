@@ -225,7 +225,7 @@ def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) > 1 and "embedding.weight" not in key:
         draw /= np.sqrt(np.prod(shape[1:]))
     elif len(shape) == 1:
-        draw = 0.1 * draw if key.endswith("bias") else 1.0 + 0.1 * draw
+        draw = 0.1 * draw if key.endswith(("bias", "running_mean")) else 1.0 + 0.1 * draw
     return draw.astype(np.float32)
 
 
