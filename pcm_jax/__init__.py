@@ -10,6 +10,7 @@ from pcm_jax.recurrence import linearization, norms
 from pcm_jax.results import ResultCode, SampleOutput, ScanOutput, Stats
 from pcm_jax.sampling import guess, sample_picard, sample_sequential
 from pcm_jax.scanning import scan
+from pcm_jax.types import Shared
 
 if TYPE_CHECKING:
     from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training
@@ -22,6 +23,7 @@ __all__ = [
     "ResultCode",
     "SampleOutput",
     "ScanOutput",
+    "Shared",
     "Stats",
     "certificates",
     "checkpoint",

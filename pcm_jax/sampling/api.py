@@ -43,7 +43,8 @@ def sample_sequential(
         noise: `[B, ...]`, the first state in units of `solver.start_scale` (1 in most tables); its dtype is what the
             network sees, states are at least float32.
         solver: a table from `pcm_jax.solvers`.
-        cond: None or a pytree with leading axis B.
+        cond: None or a pytree with leading axis B; parts that all samples see, wrapped in `pcm_jax.Shared`, have none
+            and are not repeated.
         key: draws the step noise of a stochastic solver, one draw for each absolute step and sample.
         step_noise: that noise itself, `[T, B, ...]`, instead of a key.
         return_trajectory: also return all states, `[T + 1, B, ...]`.

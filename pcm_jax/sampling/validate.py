@@ -13,7 +13,7 @@ import numpy as np
 from pcm_jax import priors
 from pcm_jax.recurrence.validate import check_schedule, whole_number
 from pcm_jax.solvers import Solver
-from pcm_jax.types import ModelFn
+from pcm_jax.types import ModelFn, is_shared
 
 
 def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: Any, key: Any, step_noise: Any) -> None:
@@ -31,11 +31,11 @@ def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: 
         raise ValueError(
             f"noise must be [batch, ...] with no empty axis, got shape {shape}; add a batch axis with x[None]"
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(cond):
-        if jnp.shape(leaf)[:1] != shape[:1]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(cond, is_leaf=is_shared):
+        if not is_shared(leaf) and jnp.shape(leaf)[:1] != shape[:1]:
             raise ValueError(
                 f"cond{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, its leading axis must be the batch of "
-                f"{shape[0]}; repeat it for every sample"
+                f"{shape[0]}; repeat it for every sample, or mark what all samples see with pcm_jax.Shared(value)"
             )
     if key is not None and not _is_one_key(key):
         raise ValueError("key must be one PRNG key such as jax.random.key(0); split a batch of keys with jax.vmap")

@@ -17,7 +17,7 @@ from pcm_jax.sampling import sample_sequential
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, Cond, ModelFn, Params, is_shared
 
 DrawCond = Callable[[Array, int], Cond]
 """(key, batch size) -> conditioning with leading axis B, or None."""
@@ -59,6 +59,8 @@ def solve_batch(
     noise_key, cond_key, step_key = jax.random.split(key, 3)
     noise = jax.random.normal(noise_key, (size, *shape))
     cond = draw_cond(cond_key, size)
+    if any(map(is_shared, jax.tree.leaves(cond, is_leaf=is_shared))):
+        raise ValueError("a training batch holds a condition for each sample; let draw_cond repeat its Shared parts")
     z = draw_step_noise(step_key, len(base.solver), noise.shape, noise.dtype) if base.solver.stochastic else None
     out = sample_sequential(model_fn, base.params, noise, base.solver, cond=cond, step_noise=z, return_trajectory=True)
     assert out.trajectory is not None

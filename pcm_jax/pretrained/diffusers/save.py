@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from safetensors.numpy import save
 
-from pcm_jax.networks.diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from pcm_jax.networks import diffusers as networks
 from pcm_jax.pretrained.diffusers.config import SPECS
 from pcm_jax.pretrained.diffusers.keys import key_map
 from pcm_jax.pretrained.diffusers.shards import FILE
@@ -18,7 +18,14 @@ from pcm_jax.pretrained.safetensors_io import rounded
 from pcm_jax.trees import flatten
 from pcm_jax.types import Params
 
-Module = UNet2DModel | UNet2DConditionModel | AutoencoderKL | VQModel
+Module = (
+    networks.UNet2DModel
+    | networks.UNet2DConditionModel
+    | networks.DiTTransformer2DModel
+    | networks.SD3Transformer2DModel
+    | networks.AutoencoderKL
+    | networks.VQModel
+)
 
 
 def save_model(
