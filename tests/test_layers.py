@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     {"types"},
-    {"results", "trees", "guidance"},
+    {"results", "trees", "files", "guidance"},
     {"schedules"},
     {"solvers"},
     {"parallel"},

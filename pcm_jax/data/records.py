@@ -16,6 +16,7 @@ import numpy as np
 
 from pcm_jax.data import layout
 from pcm_jax.data.layout import Example, Feature
+from pcm_jax.files import whole, write_text
 
 _ABOUT = "records.json"
 
@@ -59,18 +60,17 @@ def write_records(
     for index, path in enumerate(paths):
         if path.exists():
             continue
-        scratch = path.with_name(f"unfinished-{path.name}")
-        # One record a group: reading one does not decode its neighbours.
-        writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
-        try:
-            for example in make(index):
-                writer.write(serialize(example))
-                count += 1
-        finally:
-            writer.close()
-        if count != lengths[index]:
-            raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
-        scratch.replace(path)
+        with whole(path) as scratch:
+            # One record a group: reading one does not decode its neighbours.
+            writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
+            try:
+                for example in make(index):
+                    writer.write(serialize(example))
+                    count += 1
+            finally:
+                writer.close()
+            if count != lengths[index]:
+                raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
     # Every time: it costs nothing, and mends a description that was lost.
     layout.describe(directory, described, lengths, paths)
     if kept is None or "bytes" not in kept:
@@ -169,6 +169,4 @@ def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(path)
+    write_text(path, json.dumps(content, indent=2) + "\n")

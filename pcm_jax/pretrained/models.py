@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax import networks, schedules
+from pcm_jax.files import write_text
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, save_params
 from pcm_jax.priors import GaussianPrior
@@ -150,6 +151,6 @@ def export(
     directory = Path(directory)
     path = directory / f"{config.name}.safetensors"
     save_params(path, params, metadata={"name": config.name}, storage=storage)
-    (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    (directory / f"{config.name}.md").write_text(card)
+    write_text(directory / f"{config.name}.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_text(directory / f"{config.name}.md", card)
     return path

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from pcm_jax import networks, solvers
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.files import write_text
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
@@ -136,6 +137,6 @@ def export_policy(
     path = directory / f"{config.name}.safetensors"
     tree = {"params": rounded(policy.params, storage), "observation": policy.observation, "action": policy.action}
     save_params(path, tree, metadata={"name": config.name})
-    (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    (directory / f"{config.name}.md").write_text(card)
+    write_text(directory / f"{config.name}.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_text(directory / f"{config.name}.md", card)
     return path

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pcm_jax.files import whole
 from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import Params
 
@@ -31,12 +32,10 @@ def save_params(
         metadata: what JSON can hold.
         storage: dtype of float32 leaves in the file, as for `rounded`. `load_params` gives them back as float32.
     """
-    path = Path(path)
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in flatten(rounded(params, storage)).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_bytes(save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)}))
-    scratch.replace(path)
+    content = save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)})
+    with whole(path) as scratch:
+        scratch.write_bytes(content)
 
 
 def rounded(params: Params, storage: DTypeLike | None) -> Params:

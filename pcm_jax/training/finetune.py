@@ -91,6 +91,7 @@ def finetune(
     prior: GaussianPrior | None = None,
     stored: str | None = None,
     directory: str | None = None,
+    fall_back: bool = False,
     report: Callable[[str], None] = lambda text: None,
     progress: bool = True,
 ) -> Finetuned:
@@ -106,6 +107,7 @@ def finetune(
         stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once. It is
             checked before anything is computed.
         directory: phases are kept there, one folder each, and gone on with when they are there already.
+        fall_back: of `train`, for phases whose last checkpoint cannot be read.
         report: called with a line of text after every phase.
         progress: show a bar.
 
@@ -126,9 +128,6 @@ def finetune(
     if config.paper:
         options = {"on_policy": False, "target": "states", "linearization": identity()} | options
     table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
-    import os
-
-    table[:, : int(float(os.environ.get("FIRST", "0")) * num_steps)] = 0.0
     tables, calibration = [table], None
     for phase, steps in enumerate(config.phases):
         loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
@@ -168,7 +167,16 @@ def finetune(
             data_parallel=config.data_parallel,
             progress=progress,
         )
-        state = train(length, loss, tuned, batches, jax.random.fold_in(train_key, phase), evaluate=curve, frozen=base)
+        state = train(
+            length,
+            loss,
+            tuned,
+            batches,
+            jax.random.fold_in(train_key, phase),
+            evaluate=curve,
+            fall_back=fall_back,
+            frozen=base,
+        )
         tuned = jax.tree.map(jnp.asarray, jax.device_get(state.ema))
         spent += steps * config.batch_size * loss.evaluations(num_steps, stored is not None)
         spent += -(-steps // config.evaluate_every) * config.evaluate_rounds * config.heldout * num_steps

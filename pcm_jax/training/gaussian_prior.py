@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax.files import whole
 from pcm_jax.priors import GaussianPrior, fit_prior
 from pcm_jax.sampling import sample_sequential
 from pcm_jax.schedules import Schedule
@@ -140,12 +139,5 @@ def _read(path: Path, about: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
 
 def _write(path: Path, part: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """In one step: a stopped run leaves no half of a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, about=np.asarray(json.dumps(about)), **part)
-        scratch.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            scratch.unlink()
+    with whole(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, allow_pickle=False, about=np.asarray(json.dumps(about)), **part)
