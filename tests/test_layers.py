@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"types"},
+    {"types", "checks"},
     {"results", "trees", "files", "guidance"},
     {"schedules"},
     {"solvers"},
@@ -27,6 +27,7 @@ LAYERS = (
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
 CORE = {
+    "checks",
     "types",
     "results",
     "guidance",

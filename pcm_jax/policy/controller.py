@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.policy.policy import Decision, Policy
 from pcm_jax.types import Array
 
@@ -31,6 +33,12 @@ class Controller:
         warm_start: bool = False,
         on_decision: Callable[[Decision, np.ndarray, Array], None] = lambda decision, history, keys: None,
     ) -> None:
+        if not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a pcm_jax.policy.Policy, got {checks.shown(policy)}")
+        if jnp.ndim(keys) < 1 or not checks.keys_of(keys, jnp.shape(keys)[:1]):
+            raise ValueError(f"keys must be [B] PRNG keys, jax.random.split(key, B), got {checks.shown(keys)}")
+        checks.flag("warm_start", warm_start)
+        checks.function("on_decision", on_decision, "(decision, history, keys)")
         self.policy, self._keys, self._warm, self._report = policy, keys, warm_start, on_decision
         self.reset()
 

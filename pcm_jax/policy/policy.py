@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import from_data, sample_picard, sample_sequential
+from pcm_jax.sampling.callables import check_network
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
@@ -68,15 +72,24 @@ class Policy:
     options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if min(self.obs_horizon, self.action_horizon) < 1:
-            raise ValueError(
-                f"obs_horizon and action_horizon must be at least 1, got {self.obs_horizon} and {self.action_horizon}"
-            )
+        for name in ("obs_horizon", "horizon", "action_horizon"):
+            checks.whole(name, getattr(self, name))
+        for name in ("observation", "action"):
+            if not isinstance(getattr(self, name), Normalizer):
+                raise ValueError(f"{name} must be a Normalizer of the demonstrations, got {getattr(self, name)!r}")
+        if not isinstance(self.solver, Solver):
+            raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(self.solver)}")
         if self.obs_horizon - 1 + self.action_horizon > self.horizon:
             raise ValueError(
                 f"a chunk of {self.horizon} actions has {self.horizon - self.obs_horizon + 1} from now on, "
                 f"action_horizon is {self.action_horizon}; carry out fewer or predict a longer horizon"
             )
+        if self.options is not None:
+            _check_options(self.options)
+        # A chunk of this shape under observations of this shape, before anything is compiled.
+        noise = np.zeros((1, self.horizon, self.action.size), np.float32)
+        seen = np.zeros((1, self.obs_horizon, self.observation.size), np.float32)
+        check_network(self.model_fn, self.params, noise, seen)
 
     def sequential(self) -> Policy:
         """The same policy, sampled step by step."""
@@ -104,7 +117,10 @@ class Policy:
         Raises:
             ValueError: a history of another length or width, or another number of keys.
         """
-        history = jnp.asarray(history, jnp.float32)
+        try:
+            history = jnp.asarray(history, jnp.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"history must be an array of observations, got {checks.shown(history)}") from error
         single = history.ndim == 2
         if history.ndim not in (2, 3) or history.shape[-2] != self.obs_horizon:
             raise ValueError(
@@ -113,8 +129,13 @@ class Policy:
             )
         self.observation.check(history)
         wanted = () if single else history.shape[:1]
-        if jnp.shape(key) != wanted:
-            raise ValueError(f"history {history.shape} needs keys of shape {wanted}, got {jnp.shape(key)}")
+        if not checks.keys_of(key, wanted):
+            raise ValueError(
+                f"history {history.shape} needs PRNG keys of shape {wanted}, such as jax.random.key(0) or "
+                f"jax.random.split(key, B), got {checks.shown(key)}"
+            )
+        if previous is not None and not isinstance(previous, Decision):
+            raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")
         how = _How(
             self.model_fn,
             (self.horizon, self.action.size),
@@ -128,6 +149,17 @@ class Policy:
             return _decide(how, *arrays, history, key, plan)
         one = _decide(how, *arrays, history[None], key[None], None if plan is None else plan[None])
         return Decision(one.actions[0], one.plan[0], one.out)
+
+
+def _check_options(options: Any) -> None:
+    """Arguments of `sample_picard` that a policy does not give itself."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a mapping of arguments of sample_picard, got {options!r}")
+    own = {"model_fn", "params", "noise", "solver", "cond", "key", "step_noise", "init", "adapter", "prior"}
+    known = sorted(set(inspect.signature(sample_picard).parameters) - own)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"a policy's sample_picard has no option {name!r}; it has {', '.join(known)}")
 
 
 class _How(NamedTuple):

@@ -16,6 +16,7 @@ from pcm_jax import lora
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
 from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, rounded, save_params, widened
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
 from pcm_jax.trees import fingerprint, flatten
 from pcm_jax.types import ModelFn, Params
@@ -53,7 +54,7 @@ class PretrainedAdapter:
     name: str
     lora: LoRA
     tables: dict[str, np.ndarray]
-    previews: dict[str, tuple[int, ...]]
+    previews: dict[str, MeasuredRows]
     adapter: ParameterSpace
     about: dict[str, Any]
 
@@ -63,7 +64,7 @@ class PretrainedAdapter:
         return self.about.get("prior") is not None
 
     @property
-    def preview(self) -> tuple[int, ...] | None:
+    def preview(self) -> MeasuredRows | None:
         """The rows for the default slope, the secant."""
         return self.previews.get("secant")
 
@@ -145,15 +146,16 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
             f"{path} was trained on other weights of this architecture (fingerprint {metadata['base']}, these are "
             f"{fingerprint(model.params)}); fine-tune it again, or load the model {metadata.get('model')!r}"
         )
+    about, num_steps = dict(metadata.get("about", {})), int(arrays["tables/secant"].shape[1])
     return PretrainedAdapter(
         name=name,
         lora=jax.tree.map(jnp.asarray, adapted),
         tables={key.removeprefix("tables/"): value for key, value in arrays.items() if key.startswith("tables/")},
         previews={
-            key.removeprefix("previews/"): tuple(int(row) for row in value)
+            key.removeprefix("previews/"): MeasuredRows(value, str(about.get("solver", "")), num_steps)
             for key, value in arrays.items()
             if key.startswith("previews/")
         },
         adapter=factored(model.model_fn, adapted),
-        about=dict(metadata.get("about", {})),
+        about=about,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def load_params(path: str | Path, like: Params) -> Params:
             exactly those of `like` (but for float32 that was stored in bfloat16); names the first that differs.
     """
     expected = flatten(like)
-    stored = {name: widened(leaf, expected.get(name)) for name, leaf in _read(Path(path)).items()}
+    stored = {name: widened(leaf, expected.get(name)) for name, leaf in _read(_path(path)).items()}
     problem = first_mismatch(expected, stored)
     if problem:
         raise ValueError(
@@ -89,12 +90,12 @@ def load_params(path: str | Path, like: Params) -> Params:
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of the file, {"a/b/c": array}; errors as for `load_params`."""
-    return _read(Path(path))
+    return _read(_path(path))
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that `save_params` wrote; empty for a file of another program."""
-    with _opened(Path(path)) as file:
+    with _opened(_path(path)) as file:
         header = file.metadata() or {}
     return dict(json.loads(header.get("metadata", "{}")))
 
@@ -105,6 +106,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, TypeError) as error:
             raise _foreign(path, error) from error
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"the path of a safetensors file is wanted, got {path!r}")
+    return Path(path)
 
 
 def _opened(path: Path) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.table import Clip, Solver, build, make_grid
 from pcm_jax.types import PredictionType, Spacing
@@ -35,8 +36,7 @@ def ddim(
 
     Reference: arXiv 2010.02502, equation 12.
     """
-    if eta < 0:
-        raise ValueError(f"eta must be at least 0, got {eta}; 0 is DDIM, 1 is DDPM")
+    eta = checks.number("eta", eta, 0, hint="0 is DDIM, 1 is DDPM")
     grid = make_grid(schedule, num_steps, spacing, offset)
     alpha, sigma, alpha_next, sigma_next = grid.pairs()
     s = eta * np.sqrt(grid.ancestral_variance)

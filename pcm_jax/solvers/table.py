@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import Array, ArrayLike, PredictionType, Spacing
 
@@ -138,8 +139,11 @@ def make_grid(
     schedule: Schedule, num_steps: int, spacing: Spacing | Sequence[float] | None, offset: int = 0, extra: int = 0
 ) -> Grid:
     """The states of a `num_steps`-step sampler; `extra` times at the end of the grid are left out."""
-    if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
-        raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
+    if isinstance(schedule, type) or not hasattr(schedule, "marginals"):
+        raise ValueError(
+            f"schedule must be an object such as pcm_jax.schedules.linear_vp(), got {checks.shown(schedule)}"
+        )
+    num_steps = checks.whole("num_steps", num_steps)
     spacing = schedule.spacing if spacing is None else spacing
     try:
         time = np.asarray(schedule.times(num_steps + extra, spacing, offset), np.float64)[:num_steps]
@@ -198,8 +202,11 @@ def build(
     Without a clip, a one-step method is folded into the network's own prediction: a <- a + b u, b <- b w. In
     float64 that keeps the division by a small alpha, and its round-off, out of the loop.
     """
-    if clip is not None and not callable(clip) and (isinstance(clip, bool) or not clip > 0):
-        raise ValueError(f"clip must be a positive bound, a function or None, got {clip!r}")
+    if clip is not None and not callable(clip):
+        try:
+            clip = checks.number("clip", clip, 0, above=True)
+        except ValueError:
+            raise ValueError(f"clip must be a positive bound, a function or None, got {clip!r}") from None
     u, w, m = to_data(prediction, grid)
     zero = np.zeros_like(a)
     b_prev = zero if b_prev is None else b_prev
@@ -240,7 +247,9 @@ def build(
 
 def dynamic_threshold(ratio: float = 0.995, max_value: float = 1.0) -> Callable[[Array], Array]:
     """Imagen's clip (arXiv 2205.11487, section 2.3): s = quantile(|x_0|) in [1, max_value], clip to s, divide by s."""
-    return _DynamicThreshold(ratio, max_value)
+    checks.number("ratio", ratio, 0, 1, above=True, hint="a quantile of |x_0|")
+    checks.number("max_value", max_value, 1, hint="a bound that the data lie in")
+    return _DynamicThreshold(float(ratio), float(max_value))
 
 
 @dataclasses.dataclass(frozen=True)

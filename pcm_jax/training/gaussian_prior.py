@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.files import whole
 from pcm_jax.priors import GaussianPrior, fit_prior
 from pcm_jax.sampling import sample_sequential
@@ -66,8 +67,9 @@ def fit_prior_from_model(
         ValueError: counts below 1, labels and observations at once, parts of other settings in `directory`, or what
             `fit_prior` does not take, such as a model whose samples are not finite.
     """
-    if min(num_samples, batch_size) < 1:
-        raise ValueError(f"num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}")
+    checks.whole("num_samples", num_samples)
+    checks.whole("batch_size", batch_size)
+    checks.whole("num_classes", num_classes, 0)
     if num_classes and observations is not None:
         raise ValueError("a model has num_classes or observations; give one of them")
     solver = ddim(schedule, num_steps, prediction=prediction, clip=clip, spacing=spacing)

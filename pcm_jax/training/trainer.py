@@ -13,8 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pcm_jax import checks
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.files import write_text
+from pcm_jax.training.arguments import check_arguments, check_batch
 from pcm_jax.training.progress import progress_bar
 from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
 from pcm_jax.types import Array, Params
@@ -62,8 +64,11 @@ class TrainConfig:
             "accumulate",
             "data_parallel",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            checks.whole(name, getattr(self, name))
+        if self.stop_at is not None:
+            checks.whole("stop_at", self.stop_at)
+        if not isinstance(self.optimizer, OptimizerConfig):
+            raise ValueError(f"optimizer must be an OptimizerConfig, got {checks.shown(self.optimizer)}")
 
 
 def train(
@@ -95,9 +100,11 @@ def train(
         frozen: arrays that are not trained, such as a base model's; every batch gets them under the key "frozen".
 
     Raises:
-        ValueError: the directory's checkpoints are of another architecture, cannot be read, or are not wanted.
+        ValueError: a loss, parameters or batches that cannot be trained, or too few of these; the directory's
+            checkpoints are of another architecture, cannot be read, or are not wanted.
         OSError: a checkpoint cannot be written; the last whole one stays.
     """
+    check_arguments(config, loss, params, batches, key)
     optimizer = config.optimizer.build(config.num_steps)
     state = init_state(params, optimizer, key)
     checkpoints = Checkpoints(Path(config.directory) / "checkpoints") if config.directory else None
@@ -114,7 +121,12 @@ def train(
     last = min(config.num_steps, config.stop_at or config.num_steps)
     with progress_bar(last, start, "step", config.progress) as bar:
         for step in range(start + 1, last + 1):
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                raise ValueError(f"batches ended before step {step} of {last}; give an endless iterator") from None
+            if step == start + 1:
+                check_batch(config, loss, state, {**batch, **extra} if extra else batch)
             state, metrics = step_fn(state, {**place(batch, "data"), **extra} if extra else place(batch, "data"))
             if step % config.log_every == 0 or step == last:
                 numbers = metrics_log.write(step, metrics)
