@@ -55,6 +55,9 @@ class Controller:
         size = self._keys.shape[0]
         if observation.ndim != 2 or len(observation) != size:
             raise ValueError(f"observations must be [{size}, O], one for each key, got {observation.shape}")
+        if not np.isfinite(observation).all():
+            bad = np.flatnonzero(~np.isfinite(observation).all(axis=1)).tolist()
+            raise ValueError(f"the observations of robots {bad} hold NaN or inf; hold the last good ones, or stop")
         if self._history is None:
             self._history = np.repeat(observation[:, None], self.policy.obs_horizon, axis=1)
         self._history = np.concatenate([self._history[:, 1:], observation[:, None]], axis=1)
