@@ -1,6 +1,6 @@
 import pytest
 
-from pcm_jax.files import whole, write_text
+from pcm_jax.files import check_regular, read_json, reads, whole, write_text
 
 pytestmark = pytest.mark.fast
 
@@ -35,3 +35,51 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
     write_text(path, "second")
     assert path.read_text() == "second"
     assert [each.name for each in tmp_path.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "kept.json is no JSON .*recursion"),
+        (b'{"a": 1, "b": 2, "a": 3}', "kept.json is no JSON .*the key 'a' is there twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "the key 'b' is there twice"),
+        (b"\xff\xfe", "kept.json is no JSON"),
+        (b"[1]", "kept.json holds a JSON list instead of an object"),
+        (b"", "kept.json is no JSON"),
+    ],
+)
+def test_json_that_is_none(tmp_path, content, message):
+    path = tmp_path / "kept.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_json(path)
+    path.write_text('{"a": [1, {"a": 2}]}')
+    assert read_json(path) == {"a": [1, {"a": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), r"here/name cannot be read \(MemoryError: \); copy it again"),
+        (KeyError("a"), r"here/name cannot be read \(KeyError: 'a'\); copy it again"),
+        (ValueError("odd"), r"here/name cannot be read \(odd\); copy it again"),
+        (ValueError("here/other is odd"), "^here/other is odd"),
+    ],
+)
+def test_readers_name_the_file_whatever_happens(error, message):
+    @reads("directory", "name")
+    def load(name, directory="here"):
+        raise error
+
+    with pytest.raises(ValueError, match=message) as found:
+        load("name")
+    assert found.value is error or found.value.__cause__ is error
+
+
+def test_what_is_no_file_in_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "good").write_text("")
+    check_regular(tmp_path)
+    (tmp_path / "a" / "endless").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="endless is neither a file nor a folder"):
+        check_regular(tmp_path)

@@ -13,9 +13,10 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pcm_jax import lora
+from pcm_jax.files import reads
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
-from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, rounded, save_params, widened
+from pcm_jax.pretrained.safetensors_io import check_finite, load_arrays, load_metadata, rounded, save_params, widened
 from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
 from pcm_jax.trees import fingerprint, flatten
@@ -115,6 +116,7 @@ def save_adapter(
     return path
 
 
+@reads("directory", "name")
 def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) -> PretrainedAdapter:
     """The adapter called `name`; nothing is downloaded.
 
@@ -133,6 +135,7 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
     metadata, arrays = load_metadata(path), load_arrays(path)
     if not {"scale", "base"} <= metadata.keys() or "tables/secant" not in arrays:
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
+    check_finite(path, arrays)
     kernels = flatten(model.params)
     factors: dict[str, dict[str, Any]] = {}
     for key, array in arrays.items():

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.files import reads
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained.diffusers.config import read_json
 from pcm_jax.pretrained.diffusers.scheduler_config import complete
@@ -19,6 +20,7 @@ from pcm_jax.pretrained.diffusers.shards import Tensor, tensors
 from pcm_jax.pretrained.diffusion_policy import load_unet1d, split
 
 
+@reads("path")
 def load_lerobot(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> Policy:
     """A diffusion policy of LeRobot that sees states: network, normaliser, horizons and sampler.
 

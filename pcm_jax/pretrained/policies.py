@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from pcm_jax import networks, solvers
 from pcm_jax.data.robots import Normalizer
-from pcm_jax.files import write_text
+from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
@@ -66,6 +66,7 @@ def available_policies(directory: str | Path = POLICIES) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(directory).glob("*.safetensors")))
 
 
+@reads("directory", "name")
 def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
     """The policy called `name`; nothing is downloaded.
 
@@ -94,8 +95,9 @@ def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyCon
     if not path.is_file():
         known = ", ".join(available_policies(directory)) or "none"
         raise ValueError(f"there is no policy {name!r} in {directory}; there are: {known}")
+    content = read_json(path)
     try:
-        return PolicyConfig(**json.loads(path.read_text()))
+        return PolicyConfig(**content)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is no policy configuration ({error}); write it with export_policy") from error
 

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pcm_jax.files import whole
+from pcm_jax.files import reads, whole
 from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import Params
 
@@ -66,6 +66,7 @@ def widened(stored: np.ndarray, like: Any) -> np.ndarray:
     return stored.astype(np.float32) if narrow else stored
 
 
+@reads("path")
 def load_params(path: str | Path, like: Params) -> Params:
     """The parameters in `path`, as a tree of `like`'s structure.
 
@@ -85,14 +86,27 @@ def load_params(path: str | Path, like: Params) -> Params:
             f"{path} does not hold this network's parameters: {problem}. Build the network with the configuration that "
             "the file was saved with, or take the file that belongs to it"
         )
+    check_finite(path, stored)
     return unflatten({name: jnp.asarray(leaf) for name, leaf in stored.items()}, like)
 
 
+def check_finite(path: Any, stored: Mapping[str, np.ndarray]) -> None:
+    """ValueError that names the first array with NaN or inf in it."""
+    for name, array in stored.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array.astype(np.float32)).all():
+            raise ValueError(
+                f"{path}: {name!r} holds NaN or inf, and every sample would be so; take a copy from before its "
+                "training diverged, or copy it again"
+            )
+
+
+@reads("path")
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of the file, {"a/b/c": array}; errors as for `load_params`."""
     return _read(_path(path))
 
 
+@reads("path")
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that `save_params` wrote; empty for a file of another program."""
     with _opened(_path(path)) as file:

@@ -179,8 +179,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last line that a killed run left half written is dropped."""
     if not Path(path).exists():
         return []
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file; move it elsewhere")
     lines = Path(path).read_bytes().split(b"\n")
     try:
         return [dict(json.loads(line)) for line in lines[:-1]]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, a line of it is no JSON object ({error}); move it elsewhere") from error

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pcm_jax import schedules, solvers
+from pcm_jax.files import reads
 from pcm_jax.pretrained.diffusers.scheduler_config import PREDICTIONS, read
 from pcm_jax.schedules import VP
 from pcm_jax.solvers import Clip, Solver
@@ -57,6 +58,7 @@ class Scheduler:
         return {"spacing": spacing, "offset": self.config.get("steps_offset", 0) if spacing == "leading" else 0}
 
 
+@reads("path")
 def load_scheduler(path: str | Path, scheduler: str | None = None) -> Scheduler:
     """The sampler of a diffusers folder.
 
