@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import Array, Cond, ModelFn, Params, is_shared, rows_of
 
 Null = int | float | tuple[tuple[str, int | float], ...]
@@ -87,8 +89,20 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
 
     Reference: arXiv 2207.12598, equation 6.
     """
+    _check_guide(model_fn, scale)
+    for value in null_cond.values() if isinstance(null_cond, Mapping) else (null_cond,):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise ValueError(
+                f"null_cond must be a number, or a number for each key of cond, got {checks.shown(value)}; where the "
+                "null condition is an array, take prompt_guided"
+            )
     frozen: Null = tuple(sorted(null_cond.items())) if isinstance(null_cond, Mapping) else null_cond
     return ClassifierFree(model_fn, float(scale), frozen)
+
+
+def _check_guide(model_fn: Any, scale: Any) -> None:
+    checks.function("model_fn", model_fn, "(params, x, t, cond) -> prediction")
+    checks.number("scale", scale, hint="1 is the conditional model")
 
 
 def guidance_scale(model_fn: ModelFn) -> float | None:
@@ -129,6 +143,7 @@ def prompt_guided(model_fn: ModelFn, scale: float) -> PromptGuided:
         cond = guidance.prompts(texts, diffusers.text_embeddings("blurry", folder))
         pcm_jax.sample_picard(guidance.prompt_guided(model.model_fn, 7.5), model.params, noise, solver, cond=cond)
     """
+    _check_guide(model_fn, scale)
     return PromptGuided(model_fn, float(scale))
 
 
@@ -143,12 +158,18 @@ def prompts(prompt: Cond, negative: Cond) -> dict[str, Cond]:
     Raises:
         ValueError: another structure or shape.
     """
+    for leaf in jax.tree.leaves((prompt, negative)):
+        if not hasattr(leaf, "shape"):
+            raise ValueError(
+                f"prompt and negative must be arrays [B, ...], got {checks.shown(leaf)}; texts become arrays by "
+                "pcm_jax.pretrained.diffusers.text_embeddings(texts, folder)"
+            )
     structure: Any = jax.tree.structure(prompt)
     if structure != jax.tree.structure(negative):
         raise ValueError("prompt and negative must have the same structure, such as two arrays [B, L, D]")
 
     def like(given: Any, null: Any) -> Array:
-        if null.shape[1:] != given.shape[1:] or null.shape[0] not in (1, given.shape[0]):
+        if not null.shape or null.shape[1:] != given.shape[1:] or null.shape[0] not in (1, given.shape[0]):
             raise ValueError(
                 f"negative has shape {tuple(null.shape)} where prompt has {tuple(given.shape)}; give one row for each "
                 "sample, or one for all"

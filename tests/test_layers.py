@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"types"},
-    {"results", "trees", "guidance"},
+    {"types", "checks"},
+    {"results", "trees", "files", "guidance"},
     {"schedules"},
     {"solvers"},
     {"parallel"},
@@ -27,6 +27,7 @@ LAYERS = (
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
 CORE = {
+    "checks",
     "types",
     "results",
     "guidance",

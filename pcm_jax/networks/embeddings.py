@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax import checks
 from pcm_jax.types import Array, Cond
 
 
@@ -27,7 +28,7 @@ def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0, *, spacing: str
 
     Reference: arXiv 1706.03762, section 3.5.
     """
-    if dim % 2:
+    if checks.whole("the time embedding's number of features", dim, 2) % 2:
         raise ValueError(f"the time embedding needs an even number of features, got {dim}")
     half = dim // 2
     closed = spacing == "closed"
@@ -83,6 +84,8 @@ class ConditionEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, t: Array, cond: Cond) -> Array:
+        checks.whole("width", self.width, 2)
+        checks.whole("num_classes", self.num_classes, 0, hint="0 is an unconditional network")
         features = sinusoidal(t.astype(jnp.float32) * self.time_scale, 2 * (self.width // 2)).astype(self.dtype)
         features = nn.Dense(self.width, dtype=self.dtype, name="time_in")(features)
         features = nn.Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(features))

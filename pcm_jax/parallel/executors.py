@@ -130,6 +130,8 @@ def shard_map(mesh: Mesh | int | None = None, *, axis_name: str = "window") -> S
 
 def inside(axis_name: str) -> InsideAxis:
     """Spread the window over an axis that the caller has mapped: use it inside your own `shard_map` or `pmap`."""
+    if not isinstance(axis_name, str):
+        raise ValueError(f"axis_name must be the name of a mapped axis, got {axis_name!r}")
     return InsideAxis(axis_name)
 
 

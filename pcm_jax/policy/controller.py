@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.policy.policy import Decision, Policy
 from pcm_jax.types import Array
 
@@ -32,6 +34,12 @@ class Controller:
         warm_start: bool = False,
         on_decision: Callable[[Decision, Any, Array], None] = lambda decision, history, keys: None,
     ) -> None:
+        if not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a pcm_jax.policy.Policy, got {checks.shown(policy)}")
+        if jnp.ndim(keys) < 1 or not checks.keys_of(keys, jnp.shape(keys)[:1]):
+            raise ValueError(f"keys must be [B] PRNG keys, jax.random.split(key, B), got {checks.shown(keys)}")
+        checks.flag("warm_start", warm_start)
+        checks.function("on_decision", on_decision, "(decision, history, keys)")
         self.policy, self._keys, self._warm, self._report = policy, keys, warm_start, on_decision
         self.reset()
 
@@ -53,6 +61,9 @@ class Controller:
         for leaf in jax.tree.leaves(observation):
             if leaf.shape[:1] != (size,):
                 raise ValueError(f"observations must be [{size}, ..], one for each key, got {leaf.shape}")
+            if not np.isfinite(leaf).all():
+                bad = np.flatnonzero(~np.isfinite(leaf).reshape(size, -1).all(axis=1)).tolist()
+                raise ValueError(f"the observations of robots {bad} hold NaN or inf; hold the last good ones, or stop")
         if self._history is None:
             self._history = jax.tree.map(
                 lambda leaf: np.repeat(leaf[:, None], self.policy.obs_horizon, axis=1), observation

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.policy.vision import Vision
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import from_data, sample_picard, sample_sequential
+from pcm_jax.sampling.callables import check_network
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
@@ -71,15 +75,25 @@ class Policy:
     vision: Vision | None = None
 
     def __post_init__(self) -> None:
-        if min(self.obs_horizon, self.action_horizon) < 1:
-            raise ValueError(
-                f"obs_horizon and action_horizon must be at least 1, got {self.obs_horizon} and {self.action_horizon}"
-            )
+        for name in ("obs_horizon", "horizon", "action_horizon"):
+            checks.whole(name, getattr(self, name))
+        for name in ("observation", "action"):
+            if not isinstance(getattr(self, name), Normalizer):
+                raise ValueError(f"{name} must be a Normalizer of the demonstrations, got {getattr(self, name)!r}")
+        if not isinstance(self.solver, Solver):
+            raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(self.solver)}")
         if self.obs_horizon - 1 + self.action_horizon > self.horizon:
             raise ValueError(
                 f"a chunk of {self.horizon} actions has {self.horizon - self.obs_horizon + 1} from now on, "
                 f"action_horizon is {self.action_horizon}; carry out fewer or predict a longer horizon"
             )
+        if self.options is not None:
+            _check_options(self.options)
+        if self.vision is None:
+            # A chunk of this shape under observations of this shape, before anything is compiled.
+            noise = np.zeros((1, self.horizon, self.action.size), np.float32)
+            seen = np.zeros((1, self.obs_horizon, self.observation.size), np.float32)
+            check_network(self.model_fn, self.params, noise, seen)
 
     def with_solver(self, solver: Solver) -> Policy:
         """The same policy with another sampler's table: another method, or another number of steps.
@@ -123,8 +137,13 @@ class Policy:
         """
         lead = self._lead(history)
         single, wanted = len(lead) == 1, lead[:-1]
-        if jnp.shape(key) != wanted:
-            raise ValueError(f"history {lead} needs keys of shape {wanted}, got {jnp.shape(key)}")
+        if not checks.keys_of(key, wanted):
+            raise ValueError(
+                f"history {lead} needs PRNG keys of shape {wanted}, such as jax.random.key(0) or "
+                f"jax.random.split(key, B), got {checks.shown(key)}"
+            )
+        if previous is not None and not isinstance(previous, Decision):
+            raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")
         history = jax.tree.map(jnp.asarray, dict(history) if isinstance(history, Mapping) else history)
         how = _How(
             self.model_fn,
@@ -145,7 +164,10 @@ class Policy:
         """`(obs_horizon,)` or `(B, obs_horizon)`; ValueError for a history that does not fit."""
         if self.vision is not None:
             return self.vision.lead(history, self.obs_horizon)
-        shape = jnp.shape(history)
+        try:
+            shape = np.shape(jnp.asarray(history, jnp.float32))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"history must be an array of observations, got {checks.shown(history)}") from error
         if len(shape) not in (2, 3) or shape[-2] != self.obs_horizon:
             raise ValueError(
                 f"history must be [{self.obs_horizon}, O] or [B, {self.obs_horizon}, O], got {shape}; repeat the "
@@ -153,6 +175,17 @@ class Policy:
             )
         self.observation.check(history)
         return shape[:-1]
+
+
+def _check_options(options: Any) -> None:
+    """Arguments of `sample_picard` that a policy does not give itself."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a mapping of arguments of sample_picard, got {options!r}")
+    own = {"model_fn", "params", "noise", "solver", "cond", "key", "step_noise", "init", "adapter", "prior"}
+    known = sorted(set(inspect.signature(sample_picard).parameters) - own)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"a policy's sample_picard has no option {name!r}; it has {', '.join(known)}")
 
 
 class _How(NamedTuple):

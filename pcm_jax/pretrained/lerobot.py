@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.files import reads
 from pcm_jax.policy import Policy, Vision
 from pcm_jax.pretrained.diffusers.config import read_json
 from pcm_jax.pretrained.diffusers.load import Denoiser
@@ -21,6 +22,7 @@ from pcm_jax.pretrained.diffusion_policy import load_unet1d, split
 from pcm_jax.pretrained.lerobot_vision import load_vision
 
 
+@reads("path")
 def load_lerobot(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> Policy:
     """A diffusion policy of LeRobot: network, normaliser, horizons, sampler, and the encoder of its images.
 

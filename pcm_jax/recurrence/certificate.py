@@ -91,7 +91,8 @@ class _DefectSum:
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         missed = of_tree(self.norm, difference(see.step, _tail(see.x)), see.variance)
-        defect = jnp.where(see.sound, missed, jnp.inf)
+        # A norm is at least 0: one that says less, or nothing, certifies nothing.
+        defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
         gain, measured = self._gain(see)
         counts = see.inside & (see.row >= see.front[None])
         cost = jnp.where(counts, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
@@ -146,7 +147,7 @@ class _LastChange:
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
-        residual = jnp.where(all_finite(see.y), change, jnp.inf)
+        residual = jnp.where(all_finite(see.y) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])
         accepted = leading(see.inside & see.sound & (settled | (see.row <= see.front[None])))

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax import checks
 from pcm_jax.types import Array, PyTree
 
 
@@ -134,9 +135,10 @@ def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
     the base model, it is the prior's slope. If there is no prior it is 1, and behind the fine-tuned model the slope
     with the data prediction held: near the solution that is the better one.
     """
+    low, high = checks.number("low", low), checks.number("high", high)
     if not 0 <= low < high:
         raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")
-    return _Secant(float(low), float(high))
+    return _Secant(low, high)
 
 
 def same_operator(history: History | None, before: Array | None, share: Array) -> History | None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import warnings
-from collections.abc import Hashable
-from types import FunctionType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pcm_jax.switching import SwitchInput
+from pcm_jax import checks
+from pcm_jax.recurrence.callables import check_norm, check_slope
 from pcm_jax.types import PyTree
 
 
 def check_loop(
     steps: int,
     first: PyTree,
+    rows: PyTree,
     *,
     window: Any,
     tol: Any,
@@ -28,21 +25,16 @@ def check_loop(
     certificate: Any,
     executor: Any,
 ) -> None:
-    """Options of every parallel solve; first: the first state, leaves `[B, ...]`."""
-    whole_number("window", window, 1, steps, "the number of sequential steps; window=None is all of them")
-    whole_number("max_rounds", max_rounds, 1, None, f"{steps} always suffice")
-    if isinstance(tol, (str, bool)) or jnp.shape(tol) != ():
+    """Options of every parallel solve; first: the first state, leaves `[B, ...]`; rows: what slopes are shown."""
+    checks.whole("window", window, 1, steps, "the number of sequential steps; window=None is all of them")
+    most = _MOST_ROUNDS * steps
+    checks.whole("max_rounds", max_rounds, 1, most, f"{steps} always suffice; the report of the rounds has this size")
+    if isinstance(tol, (str, bool)) or getattr(tol, "shape", ()) != ():
         raise ValueError(f"tol must be one number for the whole batch, got {tol!r}")
-    if not isinstance(tol, jax.core.Tracer) and not 0 <= tol < float("inf"):
-        raise ValueError(
-            f"tol must be at least 0 and finite, got {tol}; 0 asks for states that no longer change at all"
-        )
+    if not isinstance(tol, jax.core.Tracer):
+        checks.number("tol", tol, 0, hint="0 asks for states that no longer change at all")
     leaves = jax.tree.leaves(first)
     _warn_of_rounding(tol, steps, max((jnp.result_type(leaf) for leaf in leaves), key=lambda t: jnp.finfo(t).eps))
-    if isinstance(linearization, type) or not hasattr(linearization, "slope"):
-        raise ValueError(
-            "linearization must be an object such as pcm_jax.linearization.secant() (mind the parentheses)"
-        )
     if not hasattr(executor, "compile"):
         raise ValueError("executor must be an object such as pcm_jax.parallel.pmap() (mind the parentheses)")
     if isinstance(certificate, type) or not hasattr(certificate, "judge"):
@@ -51,16 +43,13 @@ def check_loop(
             f"{certificate!r}"
         )
     for leaf in leaves:
-        _check_norm(certificate.norm, jnp.shape(leaf), jnp.promote_types(jnp.result_type(leaf), jnp.float32))
+        state = jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+        check_slope(linearization, rows, steps, jnp.shape(leaf), state)
+        check_norm(certificate.norm, jnp.shape(leaf), state)
 
 
-def check_schedule(switch: Any, steps: int, window: int) -> None:
-    """A switch: hashable, lambda `[W, B]` in [0, 1] in every round."""
-    if not callable(switch) or not isinstance(switch, Hashable) or isinstance(switch, type):
-        raise ValueError(f"switch must be a hashable function such as pcm_jax.switching.after(2), got {switch!r}")
-    if getattr(switch, "__module__", None) == "pcm_jax.switching.schedules" and isinstance(switch, FunctionType):
-        raise ValueError(f"switch must be an object such as pcm_jax.switching.{switch.__name__}(..): call it first")
-    _check_share(switch, steps, window)
+_MOST_ROUNDS = 100
+"""Of max_rounds, for each of the solver's steps: what a switch holds back, it holds back for fewer rounds."""
 
 
 _FASTEST = (None, "default", "fastest")
@@ -82,52 +71,3 @@ def _warn_of_rounding(tol: Any, steps: int, dtype: Any) -> None:
             "jax.default_matmul_precision('float32'), or pass tol=0 for rounds until nothing changes",
             stacklevel=4,
         )
-
-
-def _check_norm(norm: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    if not callable(norm):
-        raise ValueError(f"a certificate's norm must be a function such as pcm_jax.norms.noise_units, got {norm!r}")
-    change, variance = jax.ShapeDtypeStruct((1, *shape), dtype), jax.ShapeDtypeStruct((1, shape[0]), dtype)
-    found = jax.eval_shape(norm, change, variance)
-    if getattr(found, "shape", None) != variance.shape:
-        raise ValueError(
-            f"norm must return [W, B], one residual for each state, got {getattr(found, 'shape', found)}; reduce over "
-            "the sample's own axes alone: axis=tuple(range(2, change.ndim))"
-        )
-
-
-@functools.lru_cache(maxsize=32)
-def _check_share(switch: Any, steps: int, window: int) -> None:
-    """Ask the switch about every round, with rows that have not moved, that move, and that have not been seen."""
-    with jax.ensure_compile_time_eval():
-        row = jnp.arange(window, dtype=jnp.int32)[:, None]
-        for change in (jnp.inf, 1.0, 0.0):
-            residual = jnp.full((window, 1), change, jnp.float32)
-
-            def ask(k: Any, residual: Any = residual) -> Any:
-                return switch(SwitchInput(k, row, jnp.broadcast_to(k, row.shape), residual))
-
-            found = jax.eval_shape(ask, jnp.int32(0))
-            if getattr(found, "shape", None) != (window, 1):
-                raise ValueError(
-                    f"switch must return lambda [W, B] = {(window, 1)} here, one for each row it is shown (see.row), "
-                    f"got {getattr(found, 'shape', type(found).__name__)}"
-                )
-            share = np.asarray(jax.lax.map(ask, jnp.arange(steps, dtype=jnp.int32)), np.float64)
-            if not np.all((share >= 0) & (share <= 1)):
-                where = int(np.argwhere(~((share >= 0) & (share <= 1)))[0][0])
-                raise ValueError(
-                    f"switch returned lambda outside [0, 1] in round {where}: {share[where].ravel()[0]:g}; "
-                    "wrap it in jnp.clip(.., 0, 1)"
-                )
-
-
-def whole_number(name: str, value: Any, low: int, high: int | None, hint: str) -> None:
-    """ValueError unless `value` is one within low..high."""
-    try:
-        number = operator.index(value)
-    except TypeError:  # jax's error for a traced number is one too
-        number = None
-    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
-        wanted = f"{low}..{high}" if high is not None else f"at least {low}"
-        raise ValueError(f"{name} must be a whole number, {wanted} ({hint}), got {value!r}")

@@ -20,10 +20,12 @@ from pcm_jax.recurrence import (
     differentiable,
     secant,
 )
-from pcm_jax.recurrence.validate import check_loop, check_schedule
+from pcm_jax.recurrence.callables import check_schedule
+from pcm_jax.recurrence.validate import check_loop
 from pcm_jax.results import ScanOutput
 from pcm_jax.scanning import validate
 from pcm_jax.scanning.call import Rest, ScanCall
+from pcm_jax.scanning.steps import Plain
 from pcm_jax.scanning.trace import Step, Traced, trace
 from pcm_jax.switching import Switch
 from pcm_jax.types import Array, PyTree
@@ -109,9 +111,11 @@ def scan(
     one_sample = batch_axis is None
     init, xs = jax.tree.map(_strong, (init, xs))
     first = jax.tree.map(lambda leaf: leaf[None], init) if one_sample else init
+    validate.check_linearization(linearization)
     check_loop(
         steps,
         first,
+        Plain(jnp.ones(())),
         window=window,
         tol=tol,
         max_rounds=max_rounds,
@@ -119,10 +123,9 @@ def scan(
         certificate=certificate,
         executor=executor,
     )
-    validate.check_linearization(linearization)
     validate.check_pair(adapter_step, switch)
     if switch is not None:
-        check_schedule(switch, steps, window)
+        check_schedule(switch, steps, window, max_rounds)
     x = jax.tree.map(lambda leaf: leaf[0], xs)
     main, theta, carry = trace(step, init, x)
     first = vary_like(first, carry)

@@ -61,7 +61,7 @@ CALLS = {
     ),
     "switch call": (step, X, XS, {"adapter_step": step, "switch": pcm.switching.after}, "call it first"),
     "window": (step, X, XS, {"window": 6}, r"window must be a whole number, 1\.\.5"),
-    "rounds": (step, X, XS, {"max_rounds": 0}, "max_rounds must be a whole number, at least 1"),
+    "rounds": (step, X, XS, {"max_rounds": 0}, r"max_rounds must be a whole number, 1\.\.500"),
     "tol": (step, X, XS, {"tol": -1.0}, "tol must be at least 0 and finite"),
     "slope": (step, X, XS, {"linearization": pcm.linearization.secant}, "mind the parentheses"),
     "certificate": (step, X, XS, {"certificate": pcm.certificates.defect_sum}, "mind the parentheses"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jax.typing import DTypeLike
 
+from pcm_jax import files
 from pcm_jax.networks import diffusers as networks
 from pcm_jax.networks.diffusers.blocks import DECODER, DOWN, ENCODER, UP, Kind, kind_of
 from pcm_jax.networks.diffusers.layers import ACTIVATIONS
@@ -99,13 +99,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
             f"there is no {what} at {path}; pass the folder that save_pretrained wrote, or "
             "download a name of the hub first with pretrained.diffusers.snapshot(name)"
         )
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a JSON {type(content).__name__} instead of an object; copy it again")
-    return content
+    return files.read_json(path)
 
 
 def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> Any:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.files import reads
 from pcm_jax.networks import LinenModel, linen
 from pcm_jax.networks.diffusers import AutoencoderKL
 from pcm_jax.pretrained.diffusers import config as configs
@@ -77,6 +78,7 @@ class Pipeline:
     scheduler: Scheduler
 
 
+@reads("path")
 def load_denoiser(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, config: str | Path | None = None
 ) -> Denoiser:
@@ -110,6 +112,7 @@ def load_denoiser(
     return Denoiser(linen(module), params, shape, content)
 
 
+@reads("path")
 def load_autoencoder(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, config: str | Path | None = None
 ) -> Autoencoder:
@@ -120,6 +123,7 @@ def load_autoencoder(
     return Autoencoder(module, params, module.scaling_factor, shift, factor, content)
 
 
+@reads("path")
 def load_pipeline(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, scheduler: str | None = None
 ) -> Pipeline:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from safetensors.numpy import save
 
+from pcm_jax.files import whole, write_text
 from pcm_jax.networks import diffusers as networks
 from pcm_jax.pretrained.diffusers.config import SPECS
 from pcm_jax.pretrained.diffusers.keys import key_map
@@ -56,9 +57,9 @@ def save_model(
         if not np.all(np.isfinite(arrays[name].astype(np.float32))):
             raise ValueError(f"parameter {name!r} holds NaN or inf; it is not written to {folder}")
         tensors[source.key] = source.tensor(arrays[name])
-    folder.mkdir(parents=True, exist_ok=True)
     assert kind in SPECS
-    (folder / "config.json").write_text(json.dumps({"_class_name": kind} | config | extra, indent=2) + "\n")
-    scratch = folder / "unfinished.tmp"
-    scratch.write_bytes(save(tensors, metadata={"format": "pt"}))
-    return scratch.replace(folder / FILE)
+    write_text(folder / "config.json", json.dumps({"_class_name": kind} | config | extra, indent=2) + "\n")
+    content = save(tensors, metadata={"format": "pt"})
+    with whole(folder / FILE) as scratch:
+        scratch.write_bytes(content)
+    return folder / FILE
