@@ -49,8 +49,10 @@ def pndm(
     least = 1 if skip_prk_steps else _STARTS + 1
     if not isinstance(schedule, VP):
         raise ValueError(f"pndm steps along the training indices of a VP schedule, got {type(schedule).__name__}")
-    if isinstance(num_steps, bool) or num_steps < least:
+    if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < least:
         raise ValueError(f"pndm needs num_steps of at least {least} here, got {num_steps!r}")
+    if prediction not in ("epsilon", "v", "data"):
+        raise ValueError(f"pndm averages epsilon, v or data predictions, got prediction={prediction!r}")
     times = schedule.times(num_steps, spacing or schedule.spacing, offset)  # type: ignore[arg-type]
     levels = _Levels(schedule, times, prediction, stride)
     rows, at = Rows(), list[float]()

@@ -49,7 +49,7 @@ def unipc(
 
     Reference: arXiv 2302.04867, algorithms 5 and 6, appendix B.
     """
-    if not 1 <= order <= 6:
+    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 6:
         raise ValueError(f"order must lie in 1..6, got {order!r}; the paper's are 1 to 3")
     if kind not in ("bh1", "bh2"):
         raise ValueError(f"unknown kind {kind!r}; choose bh1 or bh2")

@@ -62,6 +62,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
     first, draws = map(torch.from_numpy, scheduler_cases.noise())
     arrays, about = {}, []
     with torch.no_grad():

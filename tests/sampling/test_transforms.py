@@ -170,6 +170,24 @@ def test_gradient_of_the_solver_table():
         np.testing.assert_allclose(found, expected, atol=1e-3 * scale, err_msg=column)
 
 
+def test_gradient_with_several_rows_of_history():
+    """Of the table too, in a window whose edge carries rows of the history."""
+
+    def loss(sampler, noise, table):
+        return jnp.sum(sampler(problems.mlp, PARAMS, noise, table).sample ** 2)
+
+    table = pcm.solvers.unipc(problems.VP, 9, order=3, prediction="data", clip=2.0)
+    assert table.depth == 3
+    picard = functools.partial(pcm.sample_picard, tol=0.0, window=5)
+    ours, true = (
+        jax.grad(functools.partial(loss, sampler), argnums=(0, 1))(NOISE, table)
+        for sampler in (picard, pcm.sample_sequential)
+    )
+    for found, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(true), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3 * max(1e-3, float(jnp.max(jnp.abs(expected)))))
+    assert all(float(jnp.max(jnp.abs(column))) > 0 for column in true[1].history)
+
+
 def test_the_backward_pass_is_compiled_once():
     traces = 0
 
