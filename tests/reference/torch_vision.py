@@ -61,8 +61,8 @@ class Encoder(nn.Module):
             ]
             layers.append(nn.Sequential(*blocks))
             before = after
-        first = [nn.Conv2d(3, visions.WIDTH, 7, 2, 3, bias=False), norm(visions.WIDTH, batch), nn.ReLU()]
-        self.backbone = nn.Sequential(*first, nn.MaxPool2d(3, 2, 1), *layers)
+        stem = [nn.Conv2d(3, visions.WIDTH, 7, 2, 3, bias=False), norm(visions.WIDTH, batch), nn.ReLU()]
+        self.backbone = nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1), *layers)
         height, width = self.crop or self.resize or next(iter(case["cameras"].values()))[1:]
         shape = self.backbone.eval()(torch.zeros(1, 3, height, width)).shape[1:]
         self.pool = Pool(*shape, case["keypoints"])
