@@ -61,9 +61,7 @@ def check_clip(solver: Solver, noise_shape: tuple[int, ...], dtype: Any) -> None
     shape = checks.shapes(data)
     out = checks.traced(f"clip(data {shape})", "it takes and returns data predictions", solver.clip, data)
     if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (data.shape, data.dtype):
-        raise ValueError(
-            f"clip returned {checks.shapes(out)} for data {shape}; it must be like its input"
-        )
+        raise ValueError(f"clip returned {checks.shapes(out)} for data {shape}; it must be like its input")
 
 
 @functools.lru_cache(maxsize=32)
