@@ -9,7 +9,9 @@ Writes experiments/results/recipes.json and the figures scan.af3_rounds, scan.ma
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -37,27 +39,24 @@ class Config:
 
 def reports(small: bool, console: Console) -> list[Report]:
     """Every recipe that can run here."""
-    runs = [
-        lambda: alphafold3.digits(**({"batch": 4, "steps": 60} if small else {})),
-        lambda: alphafold3.points(**({"batch": 2, "steps": 40} if small else {})),
-        lambda: action_expert.run(**({"batch": 2, "steps": 20} if small else {})),
-        lambda: flax_pipeline.run(**({"batch": 2, "steps": 20} if small else {})),
+    few: dict[str, int] = {"batch": 2, "steps": 20} if small else {}
+    runs: list[Callable[[], Report]] = [
+        functools.partial(alphafold3.digits, **({"batch": 4, "steps": 60} if small else {})),
+        functools.partial(alphafold3.points, **({"batch": 2, "steps": 40} if small else {})),
+        functools.partial(action_expert.run, **few),
+        functools.partial(flax_pipeline.run, **few),
     ]
-    runs += [lambda name=name: frameworks.run(name, steps=20 if small else 50) for name in frameworks.FRAMEWORKS]
+    runs += [functools.partial(frameworks.run, name, **few) for name in frameworks.FRAMEWORKS]
     if importlib.util.find_spec("diffusionlab"):
-        runs.append(lambda: diffusionlab.run(steps=20 if small else 50))
+        runs.append(functools.partial(diffusionlab.run, **few))
     return [run() for run in track(runs, "recipes", console=console)]
 
 
 def gradient_error(batch: int = 4, steps: int = 50) -> float:
     """Of the digits pipeline's gradient with respect to the latents, relative to the largest entry of lax.scan's."""
     model = pcm.pretrained.load("digits")
-    labels = jnp.arange(batch) % 10
-    cumulative = jnp.asarray(model.schedule.alphas_cumprod, jnp.float32)
-    times = jnp.round(jnp.linspace(999.0, 0.0, steps)).astype(int)
-    xs = (times.astype(jnp.float32), cumulative[times], jnp.append(cumulative[times[1:]], 1.0))
-    step = flax_pipeline.step_of(model, model.params, labels, 1.5)
-    latents = jax.random.normal(jax.random.key(0), (batch, *model.sample_shape))
+    latents, xs = flax_pipeline.inputs(model, batch, steps)
+    step = flax_pipeline.step_of(model, model.params, jnp.arange(batch) % 10, 1.5)
 
     def ours(x: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(pcm.scan(step, x, xs, batch_axis=0, tol=1e-5).carry))

@@ -6,6 +6,8 @@ for the window's rows: the step is vmapped over rows and they are not (arXiv 241
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,7 +22,7 @@ class Expert(nn.Module):
 
     @nn.compact
     def __call__(self, actions: jax.Array, time: jax.Array, prefix: jax.Array) -> jax.Array:
-        angle = time[:, None] * jnp.exp(jnp.linspace(0.0, 5.0, self.width // 2))
+        angle = time[:, None] * jnp.exp(jnp.linspace(0.0, 5.0, self.width // 2))[None]
         x = nn.Dense(self.width)(actions) + jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, None]
         for _ in range(2):
             seen = jnp.concatenate([prefix, nn.LayerNorm()(x)], axis=1)
@@ -38,8 +40,9 @@ def run(batch: int = 4, steps: int = 40, horizon: int = 16, dims: int = 7, tol: 
 
     def step(actions: jax.Array, times: tuple[jax.Array, jax.Array]) -> jax.Array:
         now, following = times
-        velocity = -expert.apply(params, actions, jnp.full(batch, now), prefix)
-        return actions + (following - now) * velocity
+        # The expert's velocity points to the actions, and time runs away from them.
+        towards: Any = expert.apply(params, actions, jnp.full(batch, now), prefix)
+        return actions + (now - following) * towards
 
     grid = jnp.linspace(1.0, 0.0, steps + 1)
     return compare("pi0-style action expert", step, noise, (grid[:-1], grid[1:]), tol=tol)

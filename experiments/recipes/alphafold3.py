@@ -56,8 +56,8 @@ def digits(batch: int = 32, steps: int = 200, tol: float = 1e-2) -> Report:
     """The shipped digits network in the place of the diffusion head, with a guess: its prior instead of the network."""
     model = pcm.pretrained.load("digits")
     labels = jnp.arange(batch) % 10
+    assert isinstance(model.schedule, pcm.schedules.VP) and model.prior is not None
     ratio = jnp.sqrt(1 / jnp.asarray(model.schedule.alphas_cumprod, jnp.float32) - 1)
-    assert model.prior is not None
     prior = components(model.prior, labels, batch, jnp.dtype(jnp.float32))
 
     def network(x: jax.Array, level: jax.Array, pose: jax.Array) -> jax.Array:
@@ -95,6 +95,5 @@ def points(batch: int = 4, atoms: int = 12, steps: int = 100, tol: float = 1e-2)
     levels = karras(steps, 0.02, 20.0)
     first = levels[0] * jax.random.normal(jax.random.key(5), (batch, atoms, 3))
     xs = (levels[:-1], levels[1:], jax.random.split(jax.random.key(6), steps))
-    return compare(
-        "AlphaFold 3's sampler, atoms in random poses", sampler(in_a_random_pose(network)), first, xs, tol=tol
-    )
+    step = sampler(in_a_random_pose(network))
+    return compare("AlphaFold 3's sampler, atoms in random poses", step, first, xs, tol=tol)

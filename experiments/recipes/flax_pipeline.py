@@ -34,9 +34,15 @@ def step_of(model: pcm.pretrained.Pretrained, params: Any, labels: jax.Array, sc
 def run(batch: int = 8, steps: int = 50, scale: float = 1.5, tol: float = 1e-2) -> Report:
     """The shipped digits model as the pipeline's UNet."""
     model = pcm.pretrained.load("digits")
+    latents, xs = inputs(model, batch, steps)
+    step = step_of(model, model.params, jnp.arange(batch) % 10, scale)
+    return compare("Flax pipeline with guidance", step, latents, xs, tol=tol)
+
+
+def inputs(model: pcm.pretrained.Pretrained, batch: int, steps: int) -> tuple[jax.Array, Any]:
+    """Latents, and what the steps read: times, and the cumulative alphas before and behind them."""
+    assert isinstance(model.schedule, pcm.schedules.VP)
     cumulative = jnp.asarray(model.schedule.alphas_cumprod, jnp.float32)
     times = jnp.round(jnp.linspace(999.0, 0.0, steps)).astype(int)
     xs = (times.astype(jnp.float32), cumulative[times], jnp.append(cumulative[times[1:]], 1.0))
-    latents = jax.random.normal(jax.random.key(0), (batch, *model.sample_shape))
-    step = step_of(model, model.params, jnp.arange(batch) % 10, scale)
-    return compare("Flax pipeline with guidance", step, latents, xs, tol=tol)
+    return jax.random.normal(jax.random.key(0), (batch, *model.sample_shape)), xs

@@ -32,7 +32,7 @@ def haiku() -> Callable[[jax.Array], jax.Array]:
     """Haiku: transformed, its parameters closed over, as AlphaFold 3's are."""
     import haiku as hk
 
-    network = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([WIDTH, SIZE], activation=jnp.tanh)(x)))
+    network: Any = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([WIDTH, SIZE], activation=jnp.tanh)(x)))
     params = network.init(jax.random.key(0), jnp.ones((1, SIZE + 1)))
     return lambda x: network.apply(params, x)
 

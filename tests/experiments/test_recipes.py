@@ -48,6 +48,6 @@ def test_a_pose_inside_the_network_call_leaves_an_equivariant_network_alone():
 
 
 def test_noise_levels():
-    levels = karras(5, 0.03, 60.0)
+    levels = np.asarray(karras(5, 0.03, 60.0))
     np.testing.assert_allclose(levels[[0, 4, 5]], [60.0, 0.03, 0.0], rtol=1e-5)
     assert np.all(np.diff(levels) < 0)
