@@ -162,6 +162,24 @@ def _reached(cell: Mapping[str, Any] | None) -> str:
     return " / ".join(means) + ("" if rows is None else f" ({rows:,.0f})")
 
 
+def recipes(result: Mapping[str, Any]) -> str:
+    """Every loop of the recipes."""
+    rows = [
+        [
+            each["name"],
+            str(each["steps"]),
+            f"{each['rounds']:.1f}",
+            f"{each['bound']:.1e}",
+            f"{each['error']:.1e}",
+            f"{each['converged']:.0%}",
+        ]
+        for each in result["recipes"]
+    ]
+    titles = ["loop", "steps", "rounds", "bound", "RMS error (worst)", "certified"]
+    table = _table(titles, rows, numeric=range(1, len(titles)))
+    return f"{table}\n\nMean rounds at a tolerance of {result['recipes'][0]['tol']:g}.\n"
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "demo": demo,
     "coverage_shipped": coverage,
@@ -173,6 +191,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "paper_ldm_celeba": paper_images,
     "pcm_ablation": ablation,
     "peers": peers,
+    "recipes": recipes,
 }
 """NAME -> what makes the text of block NAME from `<NAME>.json`."""
 
