@@ -24,6 +24,7 @@ import pcm_jax as pcm
 from experiments import study
 from experiments.figures import command_line, write_result
 from pcm_jax import lora
+from pcm_jax.files import write_text
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import FactoredLinen
 from pcm_jax.pretrained import Pretrained
@@ -104,8 +105,7 @@ def run_ablation(config: Ablation, console: Console) -> dict[str, Any]:
             continue
         console.print(name)
         lines[name] = _measure(config, model, line)
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps({"about": about, "outcome": lines[name]}))
+        write_text(known, json.dumps({"about": about, "outcome": lines[name]}))
     _show(lines, console)
     command = command_line("experiments.pcm ablation", config)
     write_result("pcm_ablation", {"lines": lines}, config=config, seed=config.seed, command=command)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pcm_jax.files import whole
 from pcm_jax.metrics import Features, Moments
 from pcm_jax.trees import fingerprint
 
@@ -40,10 +41,8 @@ class Sums:
         fresh = [Moments.of(features(each)) for each in images]
         self.moments = [a.merged(b) for a, b in zip(self.moments, fresh, strict=True)] if self.moments else fresh
         self.done.append(start)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._path.with_suffix(".tmp.npz")
         arrays: dict[str, Any] = {
             name: np.stack([getattr(m, name) for m in self.moments]) for name in ("count", "mean", "scatter")
         }
-        np.savez(scratch, **arrays, done=np.array(self.done))
-        scratch.replace(self._path)
+        with whole(self._path) as scratch:
+            np.savez(scratch, **arrays, done=np.array(self.done))

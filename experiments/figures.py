@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pcm_jax
+from pcm_jax.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -174,7 +175,4 @@ def _plain(value: Any, where: str) -> Any:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace `path` in one step, so that an interrupted run leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".json.tmp")
-    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    scratch.replace(path)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
+from safetensors.numpy import save_file
 
 from experiments.figures import RESULTS, ROOT, record, write_result
-from pcm_jax.pretrained import diffusers, load_unet1d
+from pcm_jax.lora import merge
+from pcm_jax.pretrained import diffusers, load_lerobot, load_unet1d
+from tests.reference import random_loras as loras
 from tests.reference import random_models as cases
 from tests.reference import random_policies as policies
+from tests.reference import random_visions as visions
 
 REFERENCE = ROOT / "tests" / "reference" / "models.npz"
 COMMAND = "make parity"
@@ -45,10 +50,8 @@ class Config:
 
 def cond_of(given: dict[str, np.ndarray]) -> Any:
     """What the model function takes as cond."""
-    if "text" not in given:
-        return jnp.asarray(given["label"]) if "label" in given else None
-    text = jnp.asarray(given["text"])
-    return {"text": text, "label": jnp.asarray(given["label"])} if "label" in given else text
+    told = {key: jnp.asarray(given[key]) for key in ("text", "pooled", "time_ids", "label") if key in given}
+    return next(iter(told.values()), None) if len(told) < 2 else told
 
 
 def outputs(folder: Path, name: str, size: tuple[int, int], jit: bool = True) -> dict[str, np.ndarray]:
@@ -79,6 +82,26 @@ def actions(folder: Path, name: str, horizon: int) -> np.ndarray:
     return np.asarray(model.model_fn(model.params, given["x"], given["t"], given.get("cond")))
 
 
+def adapted(folder: Path, name: str) -> np.ndarray:
+    """What the case's model, which is in `folder`, computes with its LoRA file."""
+    model = diffusers.load_denoiser(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        save_file(loras.arrays(name), Path(scratch) / loras.FILE, loras.header(name))
+        params = merge(model.params, diffusers.load_lora(Path(scratch), model))
+    given = cases.inputs(loras.CASES[name]["model"], loras.SIZE)
+    return np.asarray(jax.jit(model.model_fn)(params, given["x"], given["t"], cond_of(given)))
+
+
+def seen(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """What the policy in `folder` makes of images and states, and its network's prediction under that."""
+    policy = load_lerobot(folder)
+    history, x, t = visions.inputs(name)
+    assert policy.vision is not None
+    features = jax.jit(policy.vision.features)(policy.observation, history)
+    out = policy.model_fn(policy.params, jnp.asarray(x), jnp.asarray(t), features)
+    return {"features": np.asarray(features), "out": np.asarray(out)}
+
+
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """max|found - expected| / max|expected|; infinite for another shape."""
     if found.shape != expected.shape:
@@ -98,10 +121,15 @@ def main(config: Config) -> None:
             sys.exit(f"{REFERENCE.name} and this study disagree on the outputs of {prefix}; run {COMMAND}")
         for part, value in found.items():
             worst[prefix + part] = relative_error(value, expected[prefix + part])
+    for name, case in track(loras.CASES.items(), "LoRA files", console=console):
+        worst[f"{name}/out"] = relative_error(adapted(config.folders / case["model"], name), expected[f"{name}/out"])
     for name in track(policies.CASES, "policies", console=console):
         for horizon in policies.HORIZONS:
             key = f"{name}/{horizon}/out"
             worst[key] = relative_error(actions(config.folders / name, name, horizon), expected[key])
+    for name in track(visions.CASES, "policies with images", console=console):
+        for part, value in seen(config.folders / name, name).items():
+            worst[f"{name}/{part}"] = relative_error(value, expected[f"{name}/{part}"])
     key, error = max(worst.items(), key=lambda item: item[1])
     console.print(f"{len(worst)} outputs, largest relative error {error:.2e} ({key}), bound {BOUND:.0e}")
     if not error < BOUND:

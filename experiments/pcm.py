@@ -29,6 +29,7 @@ from experiments.figures import RESULTS, STORAGE, command_line, device, record, 
 from experiments.pcm_study import Study, run_study
 from experiments.previews import Previews, run_previews
 from pcm_jax import lora
+from pcm_jax.files import write_text
 from pcm_jax.networks import FactoredLinen, LinenModel
 from pcm_jax.pretrained import ADAPTERS, load, save_adapter
 from pcm_jax.switching import ParameterSpace
@@ -192,7 +193,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
         save_adapter(path, result.tuned, tables, model, about, rows, storage=STORAGE)
         study_name = "pcm_" + config.name.replace("-", "_")
         written = write_result(study_name, outcome, config=config, seed=config.seed, command=config.command)
-        path.with_suffix(".md").write_text(card(json.loads(written.read_text())))
+        write_text(path.with_suffix(".md"), card(json.loads(written.read_text())))
         _record_share(config)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB) and its card")
     return outcome

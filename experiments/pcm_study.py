@@ -20,6 +20,7 @@ from rich.table import Table
 import pcm_jax as pcm
 from experiments import plots, study
 from experiments.figures import RESULTS, command_line, record, write_result
+from pcm_jax.files import write_text
 from pcm_jax.metrics import rounds_to
 from pcm_jax.pretrained import Pretrained, load, load_adapter
 from pcm_jax.trees import fingerprint
@@ -160,8 +161,7 @@ def _cell(
         "result": " + ".join(sorted(results)),
         "max_difference": worst,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cell))
+    write_text(path, json.dumps(cell))
     return cell
 
 

@@ -21,6 +21,7 @@ from experiments.adapter_card import card
 from experiments.fd_study import DATASETS, previews_name
 from experiments.figures import RESULTS, STORAGE, command_line, write_result
 from pcm_jax.data import load_source
+from pcm_jax.files import write_text
 from pcm_jax.metrics import Features, kernel_distance, load_features
 from pcm_jax.pretrained import ADAPTERS, load, load_adapter, save_adapter
 from pcm_jax.training import Base, Labels, measure_preview, solve_batch
@@ -91,5 +92,5 @@ def run_previews(config: Previews, console: Console, features: Features | None =
     save_adapter(path, adapter.lora, adapter.tables, model, adapter.about, rows, storage=STORAGE)
     write_result(previews_name(config.name), outcome, config=config, seed=config.seed, command=config.command)
     trained = json.loads((RESULTS / f"pcm_{config.name.replace('-', '_')}.json").read_text())
-    (ADAPTERS / f"{config.name}.md").write_text(card(trained, rows, config.command))
+    write_text(ADAPTERS / f"{config.name}.md", card(trained, rows, config.command))
     return outcome

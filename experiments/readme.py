@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from experiments.figures import RESULTS, ROOT
+from pcm_jax.files import write_text
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- begin:(?P<name>[\w.]+) -->\n)(?P<body>.*?)(?P<end><!-- end:(?P=name) -->)", re.DOTALL
@@ -224,7 +225,7 @@ def main(check: bool = False, readme: Path = ROOT / "README.md", results: Path =
         return
     if check:
         sys.exit(f"{readme.name} is stale: run python -m experiments.readme")
-    readme.write_text(new)
+    write_text(readme, new)
 
 
 if __name__ == "__main__":

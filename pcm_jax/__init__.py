@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from pcm_jax import parallel, priors, schedules, solvers, switching
 from pcm_jax.recurrence import certificate as certificates
 from pcm_jax.recurrence import linearization, norms
-from pcm_jax.results import ResultCode, SampleOutput, Stats
+from pcm_jax.results import ResultCode, SampleOutput, ScanOutput, Stats
 from pcm_jax.sampling import guess, sample_picard, sample_sequential
+from pcm_jax.scanning import scan
+from pcm_jax.types import Shared
 
 if TYPE_CHECKING:
     from pcm_jax import checkpoint, data, guidance, lora, metrics, networks, policy, pretrained, training
@@ -20,6 +22,8 @@ _ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks"
 __all__ = [
     "ResultCode",
     "SampleOutput",
+    "ScanOutput",
+    "Shared",
     "Stats",
     "certificates",
     "checkpoint",
@@ -37,6 +41,7 @@ __all__ = [
     "priors",
     "sample_picard",
     "sample_sequential",
+    "scan",
     "schedules",
     "solvers",
     "switching",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.trees import describe, flatten, unflatten
 from pcm_jax.types import Array, ArrayLike, Params
 
@@ -63,12 +63,10 @@ def init(
     Raises:
         ValueError: rank below 1 or above every selected matrix, a filter that matches nothing or no matrix.
     """
-    try:
-        rank = operator.index(rank)
-    except TypeError:
-        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}") from None
-    if rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank}")
+    rank = checks.whole("rank", rank)
+    checks.one_key("key", key)
+    if alpha is not None:
+        checks.number("alpha", alpha, 0, above=True, hint="LoRA's strength; the scale is alpha / rank")
     flat = flatten(params)
     wanted = _predicate(select)
     names = [name for name in flat if wanted(name)]
@@ -77,6 +75,8 @@ def init(
     for name in names:
         if jnp.ndim(flat[name]) < 2:
             raise ValueError(f"{name} is {describe(flat[name])}, no matrix; make the filter match kernels alone")
+        if not jnp.issubdtype(flat[name].dtype, jnp.floating):
+            raise ValueError(f"{name} is {describe(flat[name])}, LoRA adapts floats; make the filter leave it out")
     sizes = {name: _matrix(flat[name]) for name in names}
     largest = max(min(size) for size in sizes.values())
     if rank > largest:
@@ -93,6 +93,8 @@ def init(
 
 def check(params: Params, lora: LoRA) -> None:
     """ValueError that names the first kernel on which `lora` does not fit `params`: a LoRA of another model."""
+    if not isinstance(lora, LoRA):
+        raise ValueError(f"a LoRA such as pcm_jax.lora.init makes is wanted, got {type(lora).__name__}")
     flat = flatten(params)
     for name, pair in lora.factors.items():
         if name not in flat:
@@ -107,6 +109,8 @@ def check(params: Params, lora: LoRA) -> None:
 def merge(params: Params, lora: LoRA, strength: ArrayLike | float = 1.0) -> Params:
     """W + lambda dW with one lambda = `strength` for all: an ordinary parameter tree, for a model of its own."""
     check(params, lora)
+    if not isinstance(strength, jax.core.Tracer):
+        checks.number("strength", strength, hint="lambda: 0 is the base model, 1 the fine-tuned one")
     flat: dict[str, Any] = dict(flatten(params))
     for name in lora.factors:
         flat[name] = flat[name] + jnp.asarray(strength * lora.delta(name), flat[name].dtype)
@@ -123,7 +127,10 @@ def _predicate(select: str | Callable[[str], bool] | None) -> Callable[[str], bo
         return lambda name: KERNEL.search(name) is not None
     if callable(select):
         return select
-    pattern = re.compile(select)
+    try:
+        pattern = re.compile(select)
+    except (TypeError, re.error) as error:
+        raise ValueError(f"select must be a regular expression or a predicate, got {select!r} ({error})") from error
     # A filter such as "conv" means the kernels there; one that names biases itself gets them, and the error above.
     return lambda name: pattern.search(name) is not None and (KERNEL.search(name) is not None or "bias" in select)
 

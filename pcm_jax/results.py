@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Self
 
 import jax
 import numpy as np
 
-from pcm_jax.types import Array
+from pcm_jax.types import Array, PyTree
 
 
 class ResultCode(enum.IntEnum):
@@ -56,9 +57,40 @@ class Stats:
     accepted: Array
 
 
+class Outcome:
+    """What both kinds of output tell of their samples."""
+
+    result: Array
+
+    @property
+    def converged(self) -> Array:
+        """bool `[B]`."""
+        return self.result == ResultCode.CONVERGED
+
+    def raise_for_result(self) -> Self:
+        """Self when every sample converged, else RuntimeError naming the samples and the remedy. Host only."""
+        codes = np.asarray(self.result)
+        for code in (ResultCode.NONFINITE, ResultCode.MAX_ROUNDS):
+            bad = np.flatnonzero(codes.ravel() == code)
+            if bad.size:
+                shown = ", ".join(map(str, bad[:8])) + (", .." if bad.size > 8 else "")
+                raise RuntimeError(f"{code.name} for samples {shown}: {code.message}")
+        return self
+
+    def checked(self, throw: bool) -> Self:
+        """Self; with `throw` RuntimeError unless every sample converged."""
+        if not throw:
+            return self
+        if isinstance(self.result, jax.core.Tracer):
+            raise ValueError(
+                "throw=True needs concrete results; inside jit or vmap look at the returned `result` instead"
+            )
+        return self.raise_for_result()
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SampleOutput:
+class SampleOutput(Outcome):
     """A batch of samples.
 
     sample: `[B, ...]` in float32 (float64 when the noise is); NaN where `result` is NONFINITE.
@@ -77,17 +109,25 @@ class SampleOutput:
     trajectory: Array | None = None
     iterates: Array | None = None
 
-    @property
-    def converged(self) -> Array:
-        """bool `[B]`."""
-        return self.result == ResultCode.CONVERGED
 
-    def raise_for_result(self) -> SampleOutput:
-        """Self when every sample converged, else RuntimeError naming the samples and the remedy. Host only."""
-        codes = np.asarray(self.result)
-        for code in (ResultCode.NONFINITE, ResultCode.MAX_ROUNDS):
-            bad = np.flatnonzero(codes.ravel() == code)
-            if bad.size:
-                shown = ", ".join(map(str, bad[:8])) + (", .." if bad.size > 8 else "")
-                raise RuntimeError(f"{code.name} for samples {shown}: {code.message}")
-        return self
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ScanOutput(Outcome):
+    """What `pcm.scan` returns; `[B]` is `[]` where the carry is one sample.
+
+    carry: the last one, NaN where `result` is NONFINITE.
+    ys: what the step returned beside the carry, leaves `[T, ...]`; of the last evaluation of every row, whose states
+        were within `error_bound`.
+    result: int32 `[B]`, a `ResultCode` for each sample.
+    error_bound: `[B]`, on the distance of carry from `lax.scan`'s; CONVERGED: at most `tol`.
+    trajectory: all carries, leaves `[T + 1, ...]`, if they were asked for.
+    iterates: the carry as it stood after each round, leaves `[max_rounds, ...]`, if it was asked for.
+    """
+
+    carry: PyTree
+    ys: PyTree
+    result: Array
+    error_bound: Array
+    stats: Stats
+    trajectory: PyTree = None
+    iterates: PyTree = None

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import Array, ArrayLike, Spacing
 
 
@@ -49,7 +50,10 @@ class Schedule(Protocol):
 def _explicit(spacing: Sequence[float], num_steps: int, last: float, offset: int) -> np.ndarray:
     """Times that the caller chose, `last` the noisiest there is."""
     _no_offset(offset)
-    times = np.asarray(spacing, np.float64)
+    try:
+        times = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"spacing must be a name or {num_steps} times, got {spacing!r}") from None
     if times.shape != (num_steps,) or not np.all(np.diff(times) < 0):
         raise ValueError(f"explicit times must be {num_steps} strictly decreasing numbers, got {times.tolist()}")
     if np.isfinite(last) and not 0 <= times[-1] <= times[0] <= last:
@@ -59,7 +63,8 @@ def _explicit(spacing: Sequence[float], num_steps: int, last: float, offset: int
 
 def _timesteps(num_train: int, num_steps: int, spacing: str, offset: int) -> np.ndarray:
     """Training indices of a sampler: table 2 of arXiv 2305.08891, the grids that diffusers uses for DDIM."""
-    if not 1 <= num_steps <= num_train:
+    num_steps, offset = checks.whole("num_steps", num_steps), checks.whole("offset", offset, 0)
+    if num_steps > num_train:
         raise ValueError(f"num_steps must lie in 1..{num_train} (the number of training steps), got {num_steps}")
     if spacing == "leading":
         times = (np.arange(num_steps)[::-1] * (num_train // num_steps) + offset).astype(np.float64)
@@ -97,6 +102,16 @@ class VP:
     alphas_cumprod: tuple[float, ...]
     final_alpha_one: bool = True
     spacing: Spacing = "leading"
+
+    def __post_init__(self) -> None:
+        checks.flag("final_alpha_one", self.final_alpha_one)
+        table = np.asarray(self.alphas_cumprod)
+        kept = table.ndim == 1 and table.size and table.dtype.kind == "f" and np.all((table >= 0) & (table <= 1))
+        if not kept or np.any(np.diff(table) > 0):
+            raise ValueError(
+                "alphas_cumprod must be floats in [0, 1] that never rise, one for each training step: the share of the "
+                f"data's variance that is left; got {checks.shown(table)}"
+            )
 
     @property
     def num_train_steps(self) -> int:
@@ -140,6 +155,15 @@ class VP:
         return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)
 
 
+def _check_betas(num_train_steps: int, beta_start: float, beta_end: float) -> None:
+    checks.whole("num_train_steps", num_train_steps)
+    hint = "the share of noise that a step adds"
+    checks.number("beta_start", beta_start, 0, 1, above=True, below=True, hint=hint)
+    checks.number("beta_end", beta_end, 0, 1, above=True, below=True, hint=hint)
+    if beta_start > beta_end:
+        raise ValueError(f"beta_start must be at most beta_end, got {beta_start:g} and {beta_end:g}; exchange them")
+
+
 def _vp_from_betas(betas: np.ndarray, final_alpha_one: bool) -> VP:
     return VP(tuple(np.cumprod(1.0 - betas).tolist()), final_alpha_one)
 
@@ -148,6 +172,7 @@ def linear_vp(
     num_train_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, *, final_alpha_one: bool = True
 ) -> VP:
     """beta_t linear in t: DDPM (arXiv 2006.11239), section 4."""
+    _check_betas(num_train_steps, beta_start, beta_end)
     return _vp_from_betas(np.linspace(beta_start, beta_end, num_train_steps), final_alpha_one)
 
 
@@ -155,11 +180,14 @@ def scaled_linear_vp(
     num_train_steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012, *, final_alpha_one: bool = False
 ) -> VP:
     """sqrt(beta_t) linear in t: latent diffusion and Stable Diffusion (arXiv 2112.10752)."""
+    _check_betas(num_train_steps, beta_start, beta_end)
     return _vp_from_betas(np.linspace(beta_start**0.5, beta_end**0.5, num_train_steps) ** 2, final_alpha_one)
 
 
 def cosine_vp(num_train_steps: int = 1000, max_beta: float = 0.999, *, final_alpha_one: bool = True) -> VP:
     """alphas_cumprod(t) = cos^2(pi/2 (t + 0.008) / 1.008): improved DDPM (arXiv 2102.09672), equation 17."""
+    checks.whole("num_train_steps", num_train_steps)
+    checks.number("max_beta", max_beta, 0, 1, above=True, hint="the share of noise that a step adds at most")
     edge = np.cos((np.arange(num_train_steps + 1) / num_train_steps + 0.008) / 1.008 * np.pi / 2) ** 2
     return _vp_from_betas(np.minimum(1.0 - edge[1:] / edge[:-1], max_beta), final_alpha_one)
 
@@ -185,6 +213,10 @@ class RectifiedFlow:
     num_train_steps: int = 1000
     spacing: Spacing = "trailing"
 
+    def __post_init__(self) -> None:
+        checks.number("shift", self.shift, 0, above=True, hint="1 leaves the times as they are")
+        checks.whole("num_train_steps", self.num_train_steps)
+
     @property
     def final(self) -> tuple[float, float]:
         return 1.0, 0.0
@@ -206,8 +238,7 @@ class RectifiedFlow:
         if isinstance(spacing, str):
             if spacing not in ("trailing", "linspace"):
                 raise ValueError(f"rectified flow has trailing and linspace grids, not {spacing!r}")
-            if num_steps < 1:
-                raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+            num_steps = checks.whole("num_steps", num_steps)
             last = 1.0 / num_steps if spacing == "trailing" else 1.0 / self.num_train_steps
             sigma = np.linspace(1.0, last, num_steps)
         else:
@@ -232,6 +263,9 @@ class EDM:
     spacing: Spacing = "karras"
 
     def __post_init__(self) -> None:
+        for name in ("sigma_min", "sigma_max", "rho", "sigma_data", "log_std"):
+            checks.number(name, getattr(self, name), 0, above=name != "sigma_min")
+        checks.number("log_mean", self.log_mean)
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"edm needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 
@@ -254,8 +288,7 @@ class EDM:
         _no_offset(offset)
         if spacing != "karras":
             raise ValueError(f"EDM has the karras grid, not {spacing!r}")
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        num_steps = checks.whole("num_steps", num_steps)
         return np.log(_karras_sigmas(self.sigma_max, self.sigma_min, num_steps, self.rho)) / 4.0
 
     def sample_times(self, key: Array, num: int) -> Array:

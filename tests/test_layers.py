@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"types"},
-    {"results", "trees", "guidance"},
+    {"types", "checks"},
+    {"results", "trees", "files", "guidance"},
     {"schedules"},
     {"solvers"},
     {"parallel"},
@@ -27,6 +27,7 @@ LAYERS = (
 """Lowest first. A room imports itself and the layers below; rooms of one layer do not see each other."""
 
 CORE = {
+    "checks",
     "types",
     "results",
     "guidance",
@@ -52,6 +53,9 @@ HOME = {
     "huggingface_hub": "pretrained",
 }
 """Libraries that one room alone may import."""
+
+USERS = ("tests", "experiments/recipes", "experiments/campaigns")
+"""Folders that do what users do, with any library of theirs."""
 
 NOWHERE = {"tensorflow", "tf_keras", "keras", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 NOT_IN_LIBRARY = {"torch", "diffusers", "experiments", "tests"}
@@ -95,7 +99,7 @@ def violations(source: str, path: str) -> list[str]:
             why = "is never imported"
         elif library and top in NOT_IN_LIBRARY:
             why = "is not imported by the library"
-        elif top in HOME and room != HOME[top] and parts[0] != "tests":
+        elif top in HOME and room != HOME[top] and not path.startswith(USERS):
             why = f"belongs to pcm_jax/{HOME[top]} alone"
         elif room in CORE and top != "pcm_jax" and top not in CORE_MAY_IMPORT:
             why = "is no library of the core"
@@ -182,6 +186,7 @@ ACCEPTED = {
     "tfds at home": ("pcm_jax/data/digits.py", "import tensorflow_datasets as tfds"),
     "optax above the core": ("pcm_jax/training/state.py", "import optax"),
     "a study uses the library": ("experiments/demo.py", "import pcm_jax as pcm"),
+    "a recipe uses any library": ("experiments/recipes/frameworks.py", "from flax import nnx"),
     "a test uses any library": ("tests/networks/test_adapters.py", "import flax.nnx\nimport torch"),
     "no pickle in numpy": ("pcm_jax/data/replay.py", "import numpy\nnumpy.load('f', allow_pickle=False)"),
 }

@@ -16,6 +16,7 @@ from rich.progress import track
 import pcm_jax
 from experiments.coverage import analytic
 from experiments.figures import command_line, record, write_result
+from pcm_jax.files import write_text
 
 GROUP = 16
 """Cases of 8 samples that share a compiled program."""
@@ -105,7 +106,7 @@ def _kept(folder: Path, seed: int) -> dict[str, Any]:
     if path.exists() and (known := json.loads(path.read_text()))["code"] == code:
         return dict(known["found"])
     found = measure(seed)
-    path.write_text(json.dumps({"code": code, "found": found}))
+    write_text(path, json.dumps({"code": code, "found": found}))
     return found
 
 

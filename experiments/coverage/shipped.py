@@ -19,6 +19,7 @@ from experiments import study
 from experiments.coverage import plot
 from experiments.figures import RESULTS, command_line, record, write_result
 from experiments.priors import observations
+from pcm_jax.files import write_text
 from pcm_jax.pretrained import available_adapters, load, load_adapter, load_policy
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling.network import draw_step_noise
@@ -241,5 +242,5 @@ def _kept(config: Shipped, about: Subject, solver: str, method: str, window: int
     if path.exists() and (known := json.loads(path.read_text()))["key"] == key:
         return list(known["cells"])
     cells = _cell(config, about, solver, method, window)
-    path.write_text(json.dumps({"key": key, "cells": cells}))
+    write_text(path, json.dumps({"key": key, "cells": cells}))
     return cells

@@ -17,6 +17,7 @@ from rich.console import Console
 from experiments import plots, readme
 from experiments.figures import RESULTS
 from experiments.pcm_study import VISUAL
+from pcm_jax.files import write_text
 from pcm_jax.pretrained import load
 
 TEMPLATE = Path(__file__).parent / "template.html"
@@ -69,7 +70,7 @@ def run_page(config: Page, console: Console) -> Path:
         tables="\n".join(_fold(title, table) for title, table in tables.items()),
         robots=markdown(robots.read_text()) if robots.exists() else "",
     )
-    config.out.write_text(page)
+    write_text(config.out, page)
     console.print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
     return config.out
 

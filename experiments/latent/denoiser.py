@@ -16,6 +16,7 @@ import pcm_jax as pcm
 from experiments.base_quality import quality
 from experiments.figures import RESULTS, STORAGE, command_line, write_result
 from pcm_jax.data import batch_iterator, load_source
+from pcm_jax.files import write_text
 from pcm_jax.guidance import classifier_free
 from pcm_jax.networks import linen
 from pcm_jax.networks.diffusers import UNet2DModel
@@ -189,5 +190,4 @@ def _slices(count: int, size: int = 100) -> list[slice]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")

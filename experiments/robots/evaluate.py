@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.robots import environments
 from experiments.robots.methods import METHODS, Method
+from pcm_jax.files import write_text
 from pcm_jax.policy import Controller, Decision, Policy
 from pcm_jax.pretrained import PretrainedAdapter, available_adapters, load_adapter
 from pcm_jax.pretrained.policies import load_policy
@@ -124,10 +125,7 @@ def _batch(
         if kept["about"] == about:
             return list(kept["episodes"])
     episodes = roll_out(task, method, policy, numbers, config.seed, worlds(task)[: len(numbers)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps({"about": about, "episodes": episodes}))
-    scratch.replace(path)
+    write_text(path, json.dumps({"about": about, "episodes": episodes}))
     return episodes
 
 

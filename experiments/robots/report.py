@@ -19,6 +19,7 @@ from experiments.robots import environments, latency
 from experiments.robots.environments import METAWORLD
 from experiments.robots.evaluate import Evaluate, adapter_of, policy_of, roll_out, run_evaluate
 from experiments.robots.methods import KINDS, METHODS
+from pcm_jax.files import write_text
 from pcm_jax.pretrained.policies import load_policy
 
 Line = dict[str, Any]
@@ -179,7 +180,7 @@ def write_markdown() -> None:
         if task == "metaworld":
             parts.append(_per_task(result["tasks"]))
     parts += [_adapters(), _latency()]
-    (RESULTS / "robots.md").write_text("\n".join(part for part in parts if part))
+    write_text(RESULTS / "robots.md", "\n".join(part for part in parts if part))
 
 
 _ABOUT = """A decision is one action chunk; `rounds` are its batched network calls one after the other, `p95` their 95 %

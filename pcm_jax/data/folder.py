@@ -45,7 +45,8 @@ def _read(file: Path, size: int | None) -> np.ndarray:
     try:
         with PIL.Image.open(file) as opened:
             image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    # Decoders meet damage with many exceptions, MemoryError and those of struct and zlib among them.
+    except Exception as error:
         raise ValueError(
             f"{file} is broken or no image ({error}); copy it again or take it out of the folder"
         ) from error

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from pcm_jax.files import reads
 
 PLACES = {"fashion_mnist": (Path("/usr/share/datasets/fashion-mnist"),)}
 """Where packages put the files: Debian's `dataset-fashion-mnist`."""
@@ -18,6 +22,10 @@ FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+
+
+_LARGEST = 2**28
+"""Bytes that are unpacked: four times MNIST's. A damaged or made-up file may promise any number."""
 
 
 def find(name: str, directory: Path) -> Path | None:
@@ -29,15 +37,19 @@ def find(name: str, directory: Path) -> Path | None:
     return None
 
 
+@reads("path")
 def read_idx(path: Path) -> np.ndarray:
     """uint8 array of a gzipped IDX file.
 
     Raises:
         ValueError: no IDX file of bytes, or a truncated one.
     """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (EOFError, OSError) as error:
+        with gzip.open(path) as file:
+            content = file.read(_LARGEST)
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or not gzipped ({error}); copy it again") from error
     # Two zero bytes, the type (8 is uint8), the number of dimensions, then each as a big-endian int32.
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
@@ -45,7 +57,7 @@ def read_idx(path: Path) -> np.ndarray:
     rank = content[3]
     shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
-    if values.size != np.prod(shape):
+    if values.size != math.prod(shape):
         raise ValueError(f"{path} promises {shape} and holds {values.size} bytes; copy it again")
     return values.reshape(shape)
 

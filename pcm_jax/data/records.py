@@ -16,6 +16,7 @@ import numpy as np
 
 from pcm_jax.data import layout
 from pcm_jax.data.layout import Example, Feature
+from pcm_jax.files import read_json, reads, whole, write_text
 
 _ABOUT = "records.json"
 
@@ -59,18 +60,17 @@ def write_records(
     for index, path in enumerate(paths):
         if path.exists():
             continue
-        scratch = path.with_name(f"unfinished-{path.name}")
-        # One record a group: reading one does not decode its neighbours.
-        writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
-        try:
-            for example in make(index):
-                writer.write(serialize(example))
-                count += 1
-        finally:
-            writer.close()
-        if count != lengths[index]:
-            raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
-        scratch.replace(path)
+        with whole(path) as scratch:
+            # One record a group: reading one does not decode its neighbours.
+            writer, count = ArrayRecordWriter(str(scratch), "group_size:1"), 0
+            try:
+                for example in make(index):
+                    writer.write(serialize(example))
+                    count += 1
+            finally:
+                writer.close()
+            if count != lengths[index]:
+                raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
     # Every time: it costs nothing, and mends a description that was lost.
     layout.describe(directory, described, lengths, paths)
     if kept is None or "bytes" not in kept:
@@ -89,6 +89,7 @@ class Records:
         ValueError: nothing there, not finished, a shard that is missing or was cut, or a damaged description.
     """
 
+    @reads("directory")
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         plan = _read_plan(self.directory)
@@ -130,12 +131,19 @@ class Records:
 
     def rows(self, index: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """The examples at `index`, stacked: name -> `[len(index), ...]`, without sequences of steps."""
-        examples = [self._source[int(place)] for place in index]
-        return {
-            name: np.stack([np.asarray(example[name], feature[1]) for example in examples])
-            for name, feature in self.features.items()
-            if not isinstance(feature, Mapping)
-        }
+        try:
+            examples = [self._source[int(place)] for place in index]
+            return {
+                name: np.stack([np.asarray(example[name], feature[1]) for example in examples])
+                for name, feature in self.features.items()
+                if not isinstance(feature, Mapping)
+            }
+        # array_record and protobuf meet a damaged record with exceptions of their own.
+        except Exception as error:
+            raise ValueError(
+                f"{self.directory} holds a damaged record ({type(error).__name__}: {error}); delete its shard and give "
+                "the command that makes the set again"
+            ) from error
 
 
 def _read_plan(directory: Path) -> dict[str, Any] | None:
@@ -143,10 +151,10 @@ def _read_plan(directory: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        plan = json.loads(path.read_text())
-    except ValueError:  # JSON and Unicode both
-        plan = None
-    if not isinstance(plan, dict) or not {"about", "features", "lengths"} <= plan.keys():
+        plan = read_json(path)
+    except ValueError:
+        plan = {}
+    if not {"about", "features", "lengths"} <= plan.keys():
         raise ValueError(
             f"{path} is damaged or describes something else; if a set was made here, delete {directory} and give the "
             "command that makes it again"
@@ -169,6 +177,4 @@ def _difference(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(path)
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -11,13 +11,19 @@ from pcm_jax.types import ArrayLike
 
 def rms_error(sample: ArrayLike, reference: ArrayLike) -> float:
     """sqrt(mean((sample - reference)^2)) over samples and dimensions, in units of the data."""
-    difference = np.asarray(sample, np.float64) - np.asarray(reference, np.float64)
-    return float(np.sqrt(np.mean(difference**2)))
+    return float(np.sqrt(np.mean(_difference(sample, reference) ** 2)))
 
 
 def max_difference(sample: ArrayLike, reference: ArrayLike) -> float:
     """max |sample - reference|, in units of the data."""
-    return float(np.max(np.abs(np.asarray(sample, np.float64) - np.asarray(reference, np.float64))))
+    return float(np.max(np.abs(_difference(sample, reference))))
+
+
+def _difference(sample: ArrayLike, reference: ArrayLike) -> np.ndarray:
+    a, b = np.asarray(sample, np.float64), np.asarray(reference, np.float64)
+    if a.shape != b.shape or not a.size:
+        raise ValueError(f"sample and reference must be of one shape and not empty, got {a.shape} and {b.shape}")
+    return a - b
 
 
 def rounds_to(errors: Sequence[float], threshold: float) -> int | None:

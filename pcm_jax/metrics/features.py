@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import Array, ArrayLike
 
 Features = Callable[[ArrayLike], np.ndarray]
@@ -24,6 +25,7 @@ def batched(network: Callable[[Any, Any], Array], weights: Any, batch_size: int)
     Returns:
         A function that raises ValueError where its argument is no such images.
     """
+    checks.whole("batch_size", batch_size)
 
     def features(images: ArrayLike) -> np.ndarray:
         images = np.asarray(images)

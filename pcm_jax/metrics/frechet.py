@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import ArrayLike
 
 
@@ -28,6 +29,7 @@ class Moments:
     @classmethod
     def empty(cls, dimensions: int) -> Moments:
         """Of nothing yet."""
+        checks.whole("dimensions", dimensions)
         return cls(0, np.zeros(dimensions), np.zeros((dimensions, dimensions)))
 
     @classmethod
@@ -70,6 +72,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     The trace of (S_a S_b)^(1/2) is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is
     symmetric: no square root of an indefinite matrix, also where there are fewer samples than dimensions.
     """
+    for moments in (a, b):
+        if not isinstance(moments, Moments):
+            raise ValueError(f"two Moments are compared, got {checks.shown(moments)}; make them with Moments.of(..)")
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
     values, vectors = np.linalg.eigh(a.covariance)
@@ -95,7 +100,8 @@ def kernel_distance(
         raise ValueError(f"features must be [N, D] and [M, D], got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("features hold NaN or inf; look at the images they were made of")
-    size = min(subset_size, len(x), len(y))
+    checks.whole("subsets", subsets, 0)
+    size = min(checks.whole("subset_size", subset_size), len(x), len(y))
     if size < 2 or subsets < 1:
         raise ValueError(f"KID takes at least 2 samples of each and a subset, got {len(x)}, {len(y)} and {subsets}")
     random = np.random.default_rng(seed)

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from pcm_jax import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
@@ -24,7 +26,9 @@ class Timing:
 
 def time_call(function: Callable[..., Any], *arguments: Any, repeats: int = 5, warmup: int = 1) -> Timing:
     """Time `function(*arguments)` until its result is ready; the warm-up takes compilation out."""
-    for _ in range(warmup):
+    checks.function("function", function, "of the arguments")
+    checks.whole("repeats", repeats)
+    for _ in range(checks.whole("warmup", warmup, 0)):
         jax.block_until_ready(function(*arguments))
     return Timing(tuple(_once(function, arguments) for _ in range(repeats)))
 
@@ -37,7 +41,10 @@ def paired(
     Returns:
         Both timings, and the median of the ratios first / second, pair by pair.
     """
-    for _ in range(warmup):
+    checks.function("first", first, "without arguments")
+    checks.function("second", second, "without arguments")
+    checks.whole("repeats", repeats)
+    for _ in range(checks.whole("warmup", warmup, 0)):
         jax.block_until_ready((first(), second()))
     pairs = [(_once(first, ()), _once(second, ())) for _ in range(repeats)]
     ratio = float(np.median([a / b for a, b in pairs]))

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 from flax import nnx as flax_nnx
 
-from pcm_jax.types import Array, Cond, Params
+from pcm_jax.types import Array, Cond, Params, unwrapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +18,12 @@ class LinenModel:
     module: nn.Module
 
     def __call__(self, params: Params, x: Array, t: Array, cond: Cond) -> Array:
-        out: Any = self.module.apply({"params": params}, x, t, cond)
+        out: Any = self.module.apply({"params": params}, x, t, unwrapped(cond))
         return out
 
     def init(self, key: Array, x: Array, t: Array, cond: Cond = None) -> Params:
         """New parameters for inputs like these."""
-        return self.module.init(key, x, t, cond)["params"]
+        return self.module.init(key, x, t, unwrapped(cond))["params"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class NNXModel:
 
     def __call__(self, params: Params, x: Array, t: Array, cond: Cond) -> Array:
         module = flax_nnx.merge(self.graphdef, params)
-        return module(x, t, cond)
+        return module(x, t, unwrapped(cond))
 
 
 def linen(module: nn.Module) -> LinenModel:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax import checks
 from pcm_jax.types import Array, Cond
 
 
@@ -27,7 +28,7 @@ def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0, *, spacing: str
 
     Reference: arXiv 1706.03762, section 3.5.
     """
-    if dim % 2:
+    if checks.whole("the time embedding's number of features", dim, 2) % 2:
         raise ValueError(f"the time embedding needs an even number of features, got {dim}")
     half = dim // 2
     closed = spacing == "closed"
@@ -38,7 +39,7 @@ def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0, *, spacing: str
 
 
 def observations_of(cond: Cond, batch: int) -> Array:
-    """float `[B, n]` from cond `[B, ..]`; a mapping is read at "observation"."""
+    """float `[B, n]` from cond `[B, ..]`, or `[1, ..]` for all; a mapping is read at "observation"."""
     if isinstance(cond, Mapping):
         if "observation" not in cond:
             raise ValueError(
@@ -46,13 +47,14 @@ def observations_of(cond: Cond, batch: int) -> Array:
             )
         cond = cond["observation"]
     cond = jnp.asarray(cond)
-    if cond.ndim < 2 or cond.shape[0] != batch or not jnp.issubdtype(cond.dtype, jnp.floating):
+    if cond.ndim < 2 or cond.shape[0] not in (1, batch) or not jnp.issubdtype(cond.dtype, jnp.floating):
         raise ValueError(f"observations must be floats of shape ({batch}, ..), got {cond.dtype} of {cond.shape}")
-    return cond.reshape(batch, -1)
+    cond = cond.reshape(cond.shape[0], -1)
+    return jnp.broadcast_to(cond, (batch, cond.shape[1]))
 
 
 def labels_of(cond: Cond, batch: int, null: int) -> Array:
-    """int32 `[B]` from cond: None is the null class everywhere, a mapping is read at "label"."""
+    """int32 `[B]` from cond `[B]`, or `[1]` for all: None is the null class, a mapping is read at "label"."""
     if isinstance(cond, Mapping):
         if "label" not in cond:
             raise ValueError(f"cond is a mapping without the key 'label' (it has {sorted(cond)}); add it or pass None")
@@ -60,9 +62,9 @@ def labels_of(cond: Cond, batch: int, null: int) -> Array:
     if cond is None:
         return jnp.full((batch,), null, jnp.int32)
     cond = jnp.asarray(cond)
-    if cond.shape != (batch,) or not jnp.issubdtype(cond.dtype, jnp.integer):
+    if cond.shape not in ((1,), (batch,)) or not jnp.issubdtype(cond.dtype, jnp.integer):
         raise ValueError(f"labels must be integers of shape ({batch},), got {cond.dtype} of {cond.shape}")
-    return cond.astype(jnp.int32)
+    return jnp.broadcast_to(cond.astype(jnp.int32), (batch,))
 
 
 class ConditionEmbedding(nn.Module):
@@ -82,6 +84,8 @@ class ConditionEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, t: Array, cond: Cond) -> Array:
+        checks.whole("width", self.width, 2)
+        checks.whole("num_classes", self.num_classes, 0, hint="0 is an unconditional network")
         features = sinusoidal(t.astype(jnp.float32) * self.time_scale, 2 * (self.width // 2)).astype(self.dtype)
         features = nn.Dense(self.width, dtype=self.dtype, name="time_in")(features)
         features = nn.Dense(self.width, dtype=self.dtype, name="time_out")(nn.silu(features))

@@ -13,7 +13,7 @@ from pcm_jax.guidance import ClassifierFree, PromptGuided
 from pcm_jax.lora import LoRA, check
 from pcm_jax.networks.adapters import LinenModel
 from pcm_jax.switching import ParameterSpace
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, Cond, ModelFn, Params, unwrapped
 
 _LEAF = {nn.Dense: "kernel", nn.Conv: "kernel", nn.ConvTranspose: "kernel", nn.Embed: "embedding"}
 
@@ -40,7 +40,7 @@ class FactoredLinen:
             return out + _low_rank(context.module, name, leaf, lora, args[0], share).astype(out.dtype)
 
         with nn.intercept_methods(interceptor):
-            out: Any = self.module.apply({"params": params}, x, t, cond)
+            out: Any = self.module.apply({"params": params}, x, t, unwrapped(cond))
         if left:
             raise ValueError(
                 f"{sorted(left)[0]!r} cannot be adapted in factored form: only Dense, Conv, ConvTranspose and Embed "
@@ -52,14 +52,14 @@ class FactoredLinen:
 
 @dataclasses.dataclass(frozen=True)
 class FactoredGuided:
-    """The same under guidance: both halves of the rows have their sample's lambda."""
+    """The same under guidance: both predictions of a row have its lambda."""
 
     inner: FactoredLinen
     guide: ClassifierFree | PromptGuided
 
     def __call__(self, params: Params, lora: LoRA, x: Array, t: Array, cond: Cond, share: Array) -> Array:
         def call(params: Params, x: Array, t: Array, cond: Cond) -> Array:
-            return self.inner(params, lora, x, t, cond, jnp.concatenate([share, share]))
+            return self.inner(params, lora, x, t, cond, jnp.tile(share, x.shape[0] // share.shape[0]))
 
         return dataclasses.replace(self.guide, model_fn=call)(params, x, t, cond)
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax import checks
 from pcm_jax.networks.embeddings import ConditionEmbedding, FiLM
 from pcm_jax.types import Array, Cond
 
@@ -46,6 +47,8 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        for name in ("width", "depth", "expansion"):
+            checks.whole(name, getattr(self, name), 2 if name == "width" else 1)
         size = math.prod(x.shape[1:])
         told = (self.width, self.num_classes, self.time_scale, self.observations, self.dtype)
         features = ConditionEmbedding(*told, name="embed")(t, cond)

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax import checks
 from pcm_jax.networks.embeddings import observations_of, sinusoidal
 from pcm_jax.types import Array, Cond
 
@@ -97,6 +98,9 @@ class ConditionalUNet1D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        checks.channels(self.channels)
+        for name in ("embed", "kernel_size", "groups"):
+            checks.whole(name, getattr(self, name))
         levels = len(self.channels)
         factor = 2 ** (levels - 1)
         if x.ndim != 3 or x.shape[1] % factor:

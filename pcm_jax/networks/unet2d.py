@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax import checks
 from pcm_jax.networks.embeddings import ConditionEmbedding, FiLM
 from pcm_jax.types import Array, Cond
 
@@ -92,6 +93,9 @@ class UNet2D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        checks.channels(self.channels)
+        for name in ("blocks", "patch", "num_heads"):
+            checks.whole(name, getattr(self, name))
         if x.ndim != 4:
             raise ValueError(f"UNet2D takes images [B, H, W, C], got shape {x.shape}; use ResidualMLP for flat data")
         embed = ConditionEmbedding(

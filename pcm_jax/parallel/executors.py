@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from pcm_jax.parallel.spmd import WindowAxis
+from pcm_jax.parallel.spmd import WindowAxis, vary_like
+from pcm_jax.types import PyTree
 
 Body = Callable[..., Any]
 
@@ -90,15 +91,21 @@ class InsideAxis:
 
     def compile(self, body: Body) -> Callable[..., Any]:
         def run(*arrays: Any) -> Any:
-            try:
-                size = jax.lax.axis_size(self.axis_name)
-            except NameError as error:
-                raise ValueError(
-                    f"inside({self.axis_name!r}) runs under a pmap, shard_map or vmap with that axis; there is none"
-                ) from error
-            return body(WindowAxis(self.axis_name, size), *arrays)
+            return body(WindowAxis(self.axis_name, self._ask(jax.lax.axis_size)), *arrays)
 
         return run
+
+    def own(self, tree: PyTree) -> PyTree:
+        """`tree`, marked as differing between the axis's devices, as rows do that each of them evaluates."""
+        return vary_like(tree, self._ask(jax.lax.axis_index))
+
+    def _ask(self, question: Callable[[str], Any]) -> Any:
+        try:
+            return question(self.axis_name)
+        except NameError as error:
+            raise ValueError(
+                f"inside({self.axis_name!r}) runs under a pmap, shard_map or vmap with that axis; there is none"
+            ) from error
 
 
 def single() -> Single:
@@ -123,6 +130,8 @@ def shard_map(mesh: Mesh | int | None = None, *, axis_name: str = "window") -> S
 
 def inside(axis_name: str) -> InsideAxis:
     """Spread the window over an axis that the caller has mapped: use it inside your own `shard_map` or `pmap`."""
+    if not isinstance(axis_name, str):
+        raise ValueError(f"axis_name must be the name of a mapped axis, got {axis_name!r}")
     return InsideAxis(axis_name)
 
 

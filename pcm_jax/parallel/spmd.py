@@ -13,14 +13,14 @@ from pcm_jax.types import Array, PyTree
 
 
 def vary_like(tree: PyTree, inputs: PyTree) -> PyTree:
-    """`tree`, marked as differing between devices wherever `inputs` do.
+    """`tree`, marked as differing between devices wherever `inputs` (arrays or their types) do.
 
     Inside a `shard_map` that tracks this (check_vma), a loop's first carry must be as varying as what the loop makes of
     it: constants beside a batch that the caller has sharded are not, until they are told.
     """
     varying: frozenset[str] = frozenset()
     for leaf in jax.tree.leaves(inputs):
-        varying |= jax.typeof(leaf).manual_axis_type.varying
+        varying |= (leaf if isinstance(leaf, jax.core.ShapedArray) else jax.typeof(leaf)).manual_axis_type.varying
 
     def mark(leaf: Array) -> Array:
         missing = tuple(varying - jax.typeof(leaf).manual_axis_type.varying)
@@ -44,7 +44,7 @@ class WindowAxis:
         """The least multiple of the number of devices that holds `rows`."""
         return -(-rows // self.size) * self.size
 
-    def map_rows(self, function: Callable[..., Array], *rows: PyTree) -> Array:
+    def map_rows(self, function: Callable[..., PyTree], *rows: PyTree) -> PyTree:
         """`function(*rows)` with the leading axis split over the devices, whole on every device afterwards."""
         if self.name is None:
             return function(*rows)
@@ -54,10 +54,14 @@ class WindowAxis:
         # Padded lanes repeat the last row: real inputs, so they cannot raise a NaN that nobody asked for.
         mine = jnp.minimum(first + jnp.arange(share), count - 1)
         local = function(*jax.tree.map(lambda leaf: leaf[mine], rows))
-        # Where JAX tracks which values differ between devices (shard_map's check_vma), say that this one does not.
-        tracked = self.name in jax.typeof(local).manual_axis_type.varying
-        kind = "invarying" if tracked else "varying"
-        return lax.all_gather(local, self.name, axis=0, tiled=True, to=kind)[:count]
+
+        def whole(leaf: Array) -> Array:
+            # Where JAX tracks which values differ between devices (shard_map's check_vma), say that this does not.
+            tracked = self.name in jax.typeof(leaf).manual_axis_type.varying
+            kind = "invarying" if tracked else "varying"
+            return lax.all_gather(leaf, self.name, axis=0, tiled=True, to=kind)[:count]
+
+        return jax.tree.map(whole, local)
 
     def all(self, flag: Array) -> Array:
         """True only if it is on every device: devices that leave a loop at different times hang."""

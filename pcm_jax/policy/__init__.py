@@ -3,5 +3,6 @@
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.policy.controller import Controller
 from pcm_jax.policy.policy import Decision, Policy
+from pcm_jax.policy.vision import Vision
 
-__all__ = ["Controller", "Decision", "Normalizer", "Policy"]
+__all__ = ["Controller", "Decision", "Normalizer", "Policy", "Vision"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.policy.policy import Decision, Policy
 from pcm_jax.types import Array
 
@@ -16,7 +19,7 @@ class Controller:
 
     keys: `[B]`, one for each robot; decision n of a robot is drawn from `fold_in(key, n)`. warm_start: the last chunk
     is the first guess of the next one. on_decision: called with every decision, the history `[B, obs_horizon, O]` and
-    the keys `[B]` that it was made from.
+    the keys `[B]` that it was made from. A policy with vision takes mappings of observations, `[B, ..]` each.
 
     Example:
         controller = Controller(policy, jax.random.split(jax.random.key(0), 1))
@@ -29,27 +32,45 @@ class Controller:
         keys: Array,
         *,
         warm_start: bool = False,
-        on_decision: Callable[[Decision, np.ndarray, Array], None] = lambda decision, history, keys: None,
+        on_decision: Callable[[Decision, Any, Array], None] = lambda decision, history, keys: None,
     ) -> None:
+        if not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a pcm_jax.policy.Policy, got {checks.shown(policy)}")
+        if jnp.ndim(keys) < 1 or not checks.keys_of(keys, jnp.shape(keys)[:1]):
+            raise ValueError(f"keys must be [B] PRNG keys, jax.random.split(key, B), got {checks.shown(keys)}")
+        checks.flag("warm_start", warm_start)
+        checks.function("on_decision", on_decision, "(decision, history, keys)")
         self.policy, self._keys, self._warm, self._report = policy, keys, warm_start, on_decision
         self.reset()
 
     def reset(self) -> None:
         """Begin new episodes, with the same keys."""
-        self._history: np.ndarray | None = None
+        self._history: Any = None
         self._queue: list[np.ndarray] = []
         self._decisions = 0
         self._last: Decision | None = None
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
+    def act(self, observation: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
         """The actions `[B, A]` for observations `[B, O]`."""
-        observation = np.asarray(observation, np.float32)
         size = self._keys.shape[0]
-        if observation.ndim != 2 or len(observation) != size:
-            raise ValueError(f"observations must be [{size}, O], one for each key, got {observation.shape}")
+        if self.policy.vision is None:
+            observation = np.asarray(observation, np.float32)
+            if observation.ndim != 2:
+                raise ValueError(f"observations must be [{size}, O], one for each key, got {observation.shape}")
+        observation = jax.tree.map(np.asarray, observation)
+        for leaf in jax.tree.leaves(observation):
+            if leaf.shape[:1] != (size,):
+                raise ValueError(f"observations must be [{size}, ..], one for each key, got {leaf.shape}")
+            if not np.isfinite(leaf).all():
+                bad = np.flatnonzero(~np.isfinite(leaf).reshape(size, -1).all(axis=1)).tolist()
+                raise ValueError(f"the observations of robots {bad} hold NaN or inf; hold the last good ones, or stop")
         if self._history is None:
-            self._history = np.repeat(observation[:, None], self.policy.obs_horizon, axis=1)
-        self._history = np.concatenate([self._history[:, 1:], observation[:, None]], axis=1)
+            self._history = jax.tree.map(
+                lambda leaf: np.repeat(leaf[:, None], self.policy.obs_horizon, axis=1), observation
+            )
+        self._history = jax.tree.map(
+            lambda kept, leaf: np.concatenate([kept[:, 1:], leaf[:, None]], axis=1), self._history, observation
+        )
         if not self._queue:
             keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, self._decisions)
             previous = self._last if self._warm else None

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.policy.vision import Vision
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import from_data, sample_picard, sample_sequential
+from pcm_jax.sampling.callables import check_network
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
@@ -42,6 +47,7 @@ class Policy:
 
     model_fn: `(params, x [B, horizon, A], t [B], observations [B, obs_horizon, O]) -> prediction`, normalised.
     solver: the sampler's table. observation, action: normalisers fitted on the demonstrations.
+    vision: encodes images, once for every decision; observation is then of the numbers beside them.
     obs_horizon: observations that a decision sees. The chunk begins with the first of them: its action number
         obs_horizon - 1 is the one for now, and the first that is carried out.
     prior: the first guess of `picard`, a Gaussian fit of the policy's chunks whose mean is linear in the observations.
@@ -66,17 +72,39 @@ class Policy:
     prior: GaussianPrior | None = None
     adapter: Adapter | None = None
     options: Mapping[str, Any] | None = None
+    vision: Vision | None = None
 
     def __post_init__(self) -> None:
-        if min(self.obs_horizon, self.action_horizon) < 1:
-            raise ValueError(
-                f"obs_horizon and action_horizon must be at least 1, got {self.obs_horizon} and {self.action_horizon}"
-            )
+        for name in ("obs_horizon", "horizon", "action_horizon"):
+            checks.whole(name, getattr(self, name))
+        for name in ("observation", "action"):
+            if not isinstance(getattr(self, name), Normalizer):
+                raise ValueError(f"{name} must be a Normalizer of the demonstrations, got {getattr(self, name)!r}")
+        if not isinstance(self.solver, Solver):
+            raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(self.solver)}")
         if self.obs_horizon - 1 + self.action_horizon > self.horizon:
             raise ValueError(
                 f"a chunk of {self.horizon} actions has {self.horizon - self.obs_horizon + 1} from now on, "
                 f"action_horizon is {self.action_horizon}; carry out fewer or predict a longer horizon"
             )
+        if self.options is not None:
+            _check_options(self.options)
+        if self.vision is None:
+            # A chunk of this shape under observations of this shape, before anything is compiled.
+            noise = np.zeros((1, self.horizon, self.action.size), np.float32)
+            seen = np.zeros((1, self.obs_horizon, self.observation.size), np.float32)
+            check_network(self.model_fn, self.params, noise, seen)
+
+    def with_solver(self, solver: Solver) -> Policy:
+        """The same policy with another sampler's table: another method, or another number of steps.
+
+        Example:
+            scheduler = pcm_jax.pretrained.lerobot_scheduler(folder, "DDIMScheduler")
+            policy.with_solver(scheduler.solver(10)).picard(tol=1e-2)
+        """
+        if not isinstance(solver, Solver):
+            raise ValueError(f"solver must be a pcm_jax.solvers table, got {type(solver).__name__}")
+        return dataclasses.replace(self, solver=solver)
 
     def sequential(self) -> Policy:
         """The same policy, sampled step by step."""
@@ -91,11 +119,14 @@ class Policy:
         prior = options.pop("prior", self.prior)
         return dataclasses.replace(self, adapter=adapter, prior=prior, options=options)
 
-    def act(self, history: ArrayLike, key: Array, previous: Decision | None = None) -> Decision:
+    def act(
+        self, history: ArrayLike | Mapping[str, ArrayLike], key: Array, previous: Decision | None = None
+    ) -> Decision:
         """Sample a chunk of actions; compiled at the first call.
 
         Args:
-            history: the last observations, newest last, `[obs_horizon, O]` in the robot's units; or `[B, ..]`.
+            history: the last observations, newest last, `[obs_horizon, O]` in the robot's units; or `[B, ..]`. A policy
+                with vision takes a mapping of them, with images, see `Vision.lead`.
             key: draws the chunk; for a batch `[B]` keys, so that a decision does not depend on its neighbours.
             previous: the last decision, all of whose actions were carried out. Moved on by them, it is this one's
                 first guess, or the mean of it when there is a prior: fewer rounds, the same actions. The sequential
@@ -104,17 +135,16 @@ class Policy:
         Raises:
             ValueError: a history of another length or width, or another number of keys.
         """
-        history = jnp.asarray(history, jnp.float32)
-        single = history.ndim == 2
-        if history.ndim not in (2, 3) or history.shape[-2] != self.obs_horizon:
+        lead = self._lead(history)
+        single, wanted = len(lead) == 1, lead[:-1]
+        if not checks.keys_of(key, wanted):
             raise ValueError(
-                f"history must be [{self.obs_horizon}, O] or [B, {self.obs_horizon}, O], got {history.shape}; repeat "
-                "the first observation at the beginning of an episode"
+                f"history {lead} needs PRNG keys of shape {wanted}, such as jax.random.key(0) or "
+                f"jax.random.split(key, B), got {checks.shown(key)}"
             )
-        self.observation.check(history)
-        wanted = () if single else history.shape[:1]
-        if jnp.shape(key) != wanted:
-            raise ValueError(f"history {history.shape} needs keys of shape {wanted}, got {jnp.shape(key)}")
+        if previous is not None and not isinstance(previous, Decision):
+            raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")
+        history = jax.tree.map(jnp.asarray, dict(history) if isinstance(history, Mapping) else history)
         how = _How(
             self.model_fn,
             (self.horizon, self.action.size),
@@ -122,12 +152,40 @@ class Policy:
             self.action_horizon,
             None if self.options is None else tuple(sorted(self.options.items())),
         )
-        arrays = (self.params, self.adapter, self.prior, self.solver, self.observation, self.action)
+        arrays = (self.params, self.adapter, self.prior, self.solver, self.observation, self.action, self.vision)
         plan = None if previous is None or self.options is None else previous.plan
         if not single:
             return _decide(how, *arrays, history, key, plan)
-        one = _decide(how, *arrays, history[None], key[None], None if plan is None else plan[None])
+        alone = jax.tree.map(lambda leaf: leaf[None], history)
+        one = _decide(how, *arrays, alone, key[None], None if plan is None else plan[None])
         return Decision(one.actions[0], one.plan[0], one.out)
+
+    def _lead(self, history: Any) -> tuple[int, ...]:
+        """`(obs_horizon,)` or `(B, obs_horizon)`; ValueError for a history that does not fit."""
+        if self.vision is not None:
+            return self.vision.lead(history, self.obs_horizon)
+        try:
+            shape = np.shape(jnp.asarray(history, jnp.float32))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"history must be an array of observations, got {checks.shown(history)}") from error
+        if len(shape) not in (2, 3) or shape[-2] != self.obs_horizon:
+            raise ValueError(
+                f"history must be [{self.obs_horizon}, O] or [B, {self.obs_horizon}, O], got {shape}; repeat the "
+                "first observation at the beginning of an episode"
+            )
+        self.observation.check(history)
+        return shape[:-1]
+
+
+def _check_options(options: Any) -> None:
+    """Arguments of `sample_picard` that a policy does not give itself."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a mapping of arguments of sample_picard, got {options!r}")
+    own = {"model_fn", "params", "noise", "solver", "cond", "key", "step_noise", "init", "adapter", "prior"}
+    known = sorted(set(inspect.signature(sample_picard).parameters) - own)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"a policy's sample_picard has no option {name!r}; it has {', '.join(known)}")
 
 
 class _How(NamedTuple):
@@ -149,12 +207,16 @@ def _decide(
     solver: Solver,
     observation: Normalizer,
     action: Normalizer,
-    history: Array,
+    vision: Vision | None,
+    history: Any,
     keys: Array,
     plan: Array | None,
 ) -> Decision:
     noise, z = draw_noise(keys, solver, how.shape)
-    cond = observation.normalize(history)
+    if vision is None:
+        cond = observation.normalize(history.astype(jnp.float32))
+    else:
+        cond = vision.features(observation, history)
     if how.options is None:
         out = sample_sequential(how.model_fn, params, noise, solver, cond=cond, step_noise=z)
     else:

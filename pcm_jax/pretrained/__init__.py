@@ -4,7 +4,7 @@ from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.adapters import ADAPTERS, PretrainedAdapter, available_adapters, load_adapter, save_adapter
 from pcm_jax.pretrained.diffusers import FOLDERS
 from pcm_jax.pretrained.diffusion_policy import load_unet1d
-from pcm_jax.pretrained.lerobot import load_lerobot
+from pcm_jax.pretrained.lerobot import lerobot_scheduler, load_lerobot
 from pcm_jax.pretrained.models import WEIGHTS, ModelConfig, Pretrained, available, export, load
 from pcm_jax.pretrained.policies import (
     POLICIES,
@@ -35,6 +35,7 @@ __all__ = [
     "diffusers",
     "export",
     "export_policy",
+    "lerobot_scheduler",
     "load",
     "load_adapter",
     "load_arrays",

@@ -13,9 +13,11 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from pcm_jax import lora
+from pcm_jax.files import reads
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
-from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, rounded, save_params, widened
+from pcm_jax.pretrained.safetensors_io import check_finite, load_arrays, load_metadata, rounded, save_params, widened
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
 from pcm_jax.trees import fingerprint, flatten
 from pcm_jax.types import ModelFn, Params
@@ -53,7 +55,7 @@ class PretrainedAdapter:
     name: str
     lora: LoRA
     tables: dict[str, np.ndarray]
-    previews: dict[str, tuple[int, ...]]
+    previews: dict[str, MeasuredRows]
     adapter: ParameterSpace
     about: dict[str, Any]
 
@@ -63,7 +65,7 @@ class PretrainedAdapter:
         return self.about.get("prior") is not None
 
     @property
-    def preview(self) -> tuple[int, ...] | None:
+    def preview(self) -> MeasuredRows | None:
         """The rows for the default slope, the secant."""
         return self.previews.get("secant")
 
@@ -114,6 +116,7 @@ def save_adapter(
     return path
 
 
+@reads("directory", "name")
 def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) -> PretrainedAdapter:
     """The adapter called `name`; nothing is downloaded.
 
@@ -132,6 +135,7 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
     metadata, arrays = load_metadata(path), load_arrays(path)
     if not {"scale", "base"} <= metadata.keys() or "tables/secant" not in arrays:
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")
+    check_finite(path, arrays)
     kernels = flatten(model.params)
     factors: dict[str, dict[str, Any]] = {}
     for key, array in arrays.items():
@@ -145,15 +149,16 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
             f"{path} was trained on other weights of this architecture (fingerprint {metadata['base']}, these are "
             f"{fingerprint(model.params)}); fine-tune it again, or load the model {metadata.get('model')!r}"
         )
+    about, num_steps = dict(metadata.get("about", {})), int(arrays["tables/secant"].shape[1])
     return PretrainedAdapter(
         name=name,
         lora=jax.tree.map(jnp.asarray, adapted),
         tables={key.removeprefix("tables/"): value for key, value in arrays.items() if key.startswith("tables/")},
         previews={
-            key.removeprefix("previews/"): tuple(int(row) for row in value)
+            key.removeprefix("previews/"): MeasuredRows(value, str(about.get("solver", "")), num_steps)
             for key, value in arrays.items()
             if key.startswith("previews/")
         },
         adapter=factored(model.model_fn, adapted),
-        about=dict(metadata.get("about", {})),
+        about=about,
     )

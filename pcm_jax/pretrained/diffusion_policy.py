@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.files import reads
 from pcm_jax.networks import ConditionalUNet1D, linen
 from pcm_jax.pretrained.diffusers.config import read_json
 from pcm_jax.pretrained.diffusers.keys import Source, match
@@ -47,6 +48,7 @@ _LAYOUTS = {
 }
 
 
+@reads("path")
 def load_unet1d(path: str | Path, *, groups: int | None = None, dtype: DTypeLike = jnp.float32) -> Denoiser:
     """A `ConditionalUnet1D`.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax import networks, schedules
+from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, save_params
 from pcm_jax.priors import GaussianPrior
@@ -102,6 +103,7 @@ def available(directory: str | Path = WEIGHTS) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(directory).glob("*.safetensors")))
 
 
+@reads("directory", "name")
 def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
     """The model called `name`, from the files `<name>.safetensors`, `.json` and `.md`; nothing is downloaded.
 
@@ -116,9 +118,10 @@ def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
     path = directory / f"{name}.json"
     if not path.is_file():
         raise ValueError(f"there is no model {name!r} in {directory}; choose one of {', '.join(available(directory))}")
+    content = read_json(path)
     try:
-        config = ModelConfig(**json.loads(path.read_text()))
-    except (TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = ModelConfig(**content)
+    except TypeError as error:
         raise ValueError(f"{path} is no model configuration ({error}); write it with pretrained.export") from error
     model_fn, like = config.build()
     card = directory / f"{name}.md"
@@ -150,6 +153,6 @@ def export(
     directory = Path(directory)
     path = directory / f"{config.name}.safetensors"
     save_params(path, params, metadata={"name": config.name}, storage=storage)
-    (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    (directory / f"{config.name}.md").write_text(card)
+    write_text(directory / f"{config.name}.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_text(directory / f"{config.name}.md", card)
     return path

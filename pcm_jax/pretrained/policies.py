@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from pcm_jax import networks, solvers
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
@@ -65,6 +66,7 @@ def available_policies(directory: str | Path = POLICIES) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(directory).glob("*.safetensors")))
 
 
+@reads("directory", "name")
 def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
     """The policy called `name`; nothing is downloaded.
 
@@ -93,8 +95,9 @@ def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyCon
     if not path.is_file():
         known = ", ".join(available_policies(directory)) or "none"
         raise ValueError(f"there is no policy {name!r} in {directory}; there are: {known}")
+    content = read_json(path)
     try:
-        return PolicyConfig(**json.loads(path.read_text()))
+        return PolicyConfig(**content)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is no policy configuration ({error}); write it with export_policy") from error
 
@@ -136,6 +139,6 @@ def export_policy(
     path = directory / f"{config.name}.safetensors"
     tree = {"params": rounded(policy.params, storage), "observation": policy.observation, "action": policy.action}
     save_params(path, tree, metadata={"name": config.name})
-    (directory / f"{config.name}.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    (directory / f"{config.name}.md").write_text(card)
+    write_text(directory / f"{config.name}.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_text(directory / f"{config.name}.md", card)
     return path

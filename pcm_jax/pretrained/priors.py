@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 
-from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, save_params
+from pcm_jax.files import reads
+from pcm_jax.pretrained.safetensors_io import check_finite, load_arrays, load_metadata, save_params
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.priors.gaussian import Kind
 from pcm_jax.trees import fingerprint
@@ -55,6 +56,7 @@ def find_prior(name: str) -> GaussianPrior | None:
     return load_prior(name) if (PRIORS / f"{name}.safetensors").is_file() else None
 
 
+@reads("name")
 def load_prior(name: str | Path, base: Params | None = None, directory: str | Path = PRIORS) -> GaussianPrior:
     """The prior called `name`, in float32; nothing is downloaded.
 
@@ -80,6 +82,7 @@ def load_prior(name: str | Path, base: Params | None = None, directory: str | Pa
         or any(arrays[each].dtype != _DTYPES[each] for each in required)
     ):
         raise ValueError(f"{path} is no prior of this package; write one with pretrained.save_prior")
+    check_finite(path, arrays)
     if base is not None and metadata.get("base") not in (None, fingerprint(base)):
         raise ValueError(
             f"{path} was fitted to samples of other weights (fingerprint {metadata['base']}, these are "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pcm_jax.files import reads, whole
 from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import Params
 
@@ -31,12 +33,10 @@ def save_params(
         metadata: what JSON can hold.
         storage: dtype of float32 leaves in the file, as for `rounded`. `load_params` gives them back as float32.
     """
-    path = Path(path)
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in flatten(rounded(params, storage)).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_bytes(save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)}))
-    scratch.replace(path)
+    content = save(arrays, metadata={"metadata": json.dumps(metadata or {}, sort_keys=True)})
+    with whole(path) as scratch:
+        scratch.write_bytes(content)
 
 
 def rounded(params: Params, storage: DTypeLike | None) -> Params:
@@ -66,6 +66,7 @@ def widened(stored: np.ndarray, like: Any) -> np.ndarray:
     return stored.astype(np.float32) if narrow else stored
 
 
+@reads("path")
 def load_params(path: str | Path, like: Params) -> Params:
     """The parameters in `path`, as a tree of `like`'s structure.
 
@@ -78,24 +79,37 @@ def load_params(path: str | Path, like: Params) -> Params:
             exactly those of `like` (but for float32 that was stored in bfloat16); names the first that differs.
     """
     expected = flatten(like)
-    stored = {name: widened(leaf, expected.get(name)) for name, leaf in _read(Path(path)).items()}
+    stored = {name: widened(leaf, expected.get(name)) for name, leaf in _read(_path(path)).items()}
     problem = first_mismatch(expected, stored)
     if problem:
         raise ValueError(
             f"{path} does not hold this network's parameters: {problem}. Build the network with the configuration that "
             "the file was saved with, or take the file that belongs to it"
         )
+    check_finite(path, stored)
     return unflatten({name: jnp.asarray(leaf) for name, leaf in stored.items()}, like)
 
 
+def check_finite(path: Any, stored: Mapping[str, np.ndarray]) -> None:
+    """ValueError that names the first array with NaN or inf in it."""
+    for name, array in stored.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array.astype(np.float32)).all():
+            raise ValueError(
+                f"{path}: {name!r} holds NaN or inf, and every sample would be so; take a copy from before its "
+                "training diverged, or copy it again"
+            )
+
+
+@reads("path")
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of the file, {"a/b/c": array}; errors as for `load_params`."""
-    return _read(Path(path))
+    return _read(_path(path))
 
 
+@reads("path")
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata that `save_params` wrote; empty for a file of another program."""
-    with _opened(Path(path)) as file:
+    with _opened(_path(path)) as file:
         header = file.metadata() or {}
     return dict(json.loads(header.get("metadata", "{}")))
 
@@ -106,6 +120,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, TypeError) as error:
             raise _foreign(path, error) from error
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"the path of a safetensors file is wanted, got {path!r}")
+    return Path(path)
 
 
 def _opened(path: Path) -> Any:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pcm_jax.types import Array, ArrayLike, Cond
+from pcm_jax.types import Array, ArrayLike, Cond, is_shared, unwrapped
 
 Kind = Literal["pooled", "class", "observation", "sample"]
 
@@ -111,6 +111,13 @@ def _lead(array: Array, like: Array) -> Array:
 def gain(variance: Array, alpha: Array, sigma: Array) -> Array:
     """d E[x_0 | x] / dx along a direction of this variance."""
     return alpha * variance / (alpha**2 * variance + sigma**2)
+
+
+def per_sample(cond: Cond, batch: int) -> Cond:
+    """`cond` with what all samples share, `[1, ..]`, repeated: a prior has a component for each sample."""
+    if not is_shared(cond):
+        return cond
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf)[1:])), unwrapped(cond))
 
 
 def component_index(prior: GaussianPrior, cond: Cond, batch: int) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pcm_jax.parallel import vary_like
-from pcm_jax.priors.gaussian import Component, GaussianPrior, components
+from pcm_jax.priors.gaussian import Component, GaussianPrior, components, per_sample
 from pcm_jax.solvers import Solver
 from pcm_jax.types import Array, ArrayLike, Cond
 
@@ -124,6 +124,7 @@ def _prepare(
     noise = jnp.asarray(noise)
     noise = noise.astype(jnp.promote_types(noise.dtype, jnp.float32))
     batch = noise.shape[0]
+    cond = per_sample(cond, batch)
     z = None
     if solver.stochastic and step_noise is not None:
         z = jnp.asarray(step_noise, noise.dtype).reshape(len(solver), batch, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from pcm_jax.priors.gaussian import GaussianPrior
+from pcm_jax.priors.gaussian import GaussianPrior, per_sample
 from pcm_jax.priors.guess import trajectory
 from pcm_jax.priors.slopes import slope
 from pcm_jax.solvers import Solver
@@ -21,6 +21,7 @@ def start(
     guidance: float | None = None,
 ) -> tuple[Array, Array]:
     """`trajectory` `[T + 1, B, ...]` and `slope` `[T, B]`."""
+    cond = per_sample(cond, noise.shape[0])
     guess = trajectory(prior, solver, noise, step_noise, cond, guidance=guidance)
     slopes = slope(prior, solver, cond)
     slopes = slopes[:, None] if slopes.ndim == 1 else slopes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcm_jax.priors.gaussian import GaussianPrior, dimensions, is_concrete
+from pcm_jax.priors.gaussian import GaussianPrior, dimensions, is_concrete, per_sample
 from pcm_jax.solvers import Solver
+from pcm_jax.types import is_shared
 
 
 def check(prior: Any, solver: Solver, noise: Any, cond: Any) -> None:
@@ -33,6 +35,13 @@ def check(prior: Any, solver: Solver, noise: Any, cond: Any) -> None:
         raise ValueError(f"the prior is about {len(prior.mean)} samples, noise has {shape[0]}; give a mean for each")
     if cond is None or prior.kind in ("pooled", "sample"):
         return
+    if is_shared(cond):
+        if any(jnp.shape(leaf)[:1] != (1,) for leaf in jax.tree.leaves(cond)):
+            raise ValueError(
+                "a prior repeats Shared conditioning for every sample, so it needs a leading axis of 1: pass "
+                "Shared(value[None]), or prior.pooled()"
+            )
+        cond = per_sample(cond, shape[0])
     if not hasattr(cond, "shape") or not hasattr(cond, "dtype"):
         raise ValueError(
             f"the prior was fitted with {prior.kind} conditioning, cond is a {type(cond).__name__}; "

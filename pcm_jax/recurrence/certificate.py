@@ -91,7 +91,8 @@ class _DefectSum:
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         missed = of_tree(self.norm, difference(see.step, _tail(see.x)), see.variance)
-        defect = jnp.where(see.sound, missed, jnp.inf)
+        # A norm is at least 0: one that says less, or nothing, certifies nothing.
+        defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
         gain, measured = self._gain(see)
         counts = see.inside & (see.row >= see.front[None])
         cost = jnp.where(counts, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
@@ -129,10 +130,11 @@ class _DefectSum:
         assert see.before is not None
         x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
         moved = of_tree(self.norm, difference(x, see.before.x), see.variance)
-        # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
+        # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
+        # part of what changed it is no gain, which a product over hundreds of rows would take it for.
         floor = 4 * jnp.finfo(moved.dtype).eps * of_tree(self.norm, x, see.variance)
         change = of_tree(self.norm, difference(see.step, see.before.step), see.variance)
-        ratio = change / jnp.where(moved > 0, moved, 1.0)
+        ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
         known = see.before.valid & jnp.isfinite(ratio)
         gain = jnp.where(known & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
         return gain, known
@@ -145,7 +147,7 @@ class _LastChange:
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
-        residual = jnp.where(all_finite(see.y), change, jnp.inf)
+        residual = jnp.where(all_finite(see.y) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])
         accepted = leading(see.inside & see.sound & (settled | (see.row <= see.front[None])))

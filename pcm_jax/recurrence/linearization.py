@@ -13,12 +13,14 @@ A = 0 is Jacobi, A = 1 Picard (ParaDiGMS), A = alpha ratio or sigma ratio hold t
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax import checks
 from pcm_jax.types import Array, PyTree
 
 
@@ -78,17 +80,23 @@ class _Secant:
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         assert before is not None
-        dims = tuple(range(2, x.ndim))
-        dx = x - before.x
+        dims, dtype, eps = tuple(range(2, x.ndim)), x.dtype, jnp.finfo(x.dtype).eps
+        wide = jnp.promote_types(dtype, jnp.float32)
+        dx, df, x = (each.astype(wide) for each in (x - before.x, step - before.step, x))
         moved = jnp.sum(dx * dx, dims)
-        ratio = jnp.sum((step - before.step) * dx, dims) / jnp.where(moved > 0, moved, 1.0)
+        ratio = jnp.sum(df * dx, dims) / jnp.where(moved > 0, moved, 1.0)
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
-        floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * jnp.sum(x * x, dims)
+        floor = (4 * eps) ** 2 * jnp.sum(x * x, dims)
         known = before.valid & (moved > floor) & jnp.isfinite(ratio)
         unknown = jnp.ones_like(ratio) if first is None else first
         if before.returned is not None and first is None:
-            unknown = jnp.where(before.returned, jnp.asarray(rows.held_data, x.dtype), unknown)
-        return jnp.where(known, jnp.clip(ratio, self.low, self.high), unknown)
+            unknown = jnp.where(before.returned, _held(rows, x.dtype), unknown)
+        return jnp.where(known, jnp.clip(ratio, self.low, self.high), unknown).astype(dtype)
+
+
+def _held(rows: Any, dtype: Any) -> Array:
+    """The slope with the data prediction held; 1 where there is no table that knows it."""
+    return jnp.asarray(getattr(rows, "held_data", 1.0), dtype)
 
 
 def identity() -> Linearization:
@@ -99,6 +107,13 @@ def identity() -> Linearization:
 def zero() -> Linearization:
     """A = 0: Jacobi. Information moves one row a round, so it never beats the sequential sampler; a baseline."""
     return _Constant(0.0)
+
+
+def constant(value: float) -> Linearization:
+    """A = value in every row."""
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"a constant slope must be a finite number, got {value!r}")
+    return _Constant(float(value))
 
 
 def held_noise() -> Linearization:
@@ -120,9 +135,10 @@ def secant(low: float = 0.0, high: float = 1.3) -> Linearization:
     the base model, it is the prior's slope. If there is no prior it is 1, and behind the fine-tuned model the slope
     with the data prediction held: near the solution that is the better one.
     """
+    low, high = checks.number("low", low), checks.number("high", high)
     if not 0 <= low < high:
         raise ValueError(f"secant needs 0 <= low < high, got low={low}, high={high}")
-    return _Secant(float(low), float(high))
+    return _Secant(low, high)
 
 
 def same_operator(history: History | None, before: Array | None, share: Array) -> History | None:
@@ -143,7 +159,7 @@ def linearise(
     step: PyTree,
     *,
     history: History | None = None,
-    first_slope: Array | None = None,
+    first_slope: PyTree = None,
     share: Array | None = None,
     recurrent: PyTree = None,
 ) -> PyTree:
@@ -152,22 +168,27 @@ def linearise(
     Args:
         rows: what the linearization may look at.
         x: states `[W + 1, B, ...]`; the first is known. step: F(x), `[W, B, ...]`.
-        history: the round before. first_slope: `[W, B]`, the prior's, for rows without history.
+        history: the round before. first_slope: `[W, B]` for every leaf, the prior's,
+            for rows without history.
         share: lambda `[W, B]`.
         recurrent: which leaves depend on their own past; the others' slope is 0.
     """
     if share is not None and first_slope is not None:
         # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
-        first_slope = jnp.where(share > 0, 1.0, first_slope)
+        first_slope = jax.tree.map(lambda each: jnp.where(share > 0, 1.0, each), first_slope)
 
-    def leaf(x: Array, step: Array, own: bool, *before: Array) -> Array:
+    def leaf(x: Array, step: Array, own: bool, first: Array | None, *before: Array) -> Array:
         if not own:
             return step
         seen = None if history is None else history._replace(x=before[0], step=before[1])
-        return solve(x, step, linearization.slope(rows, x[:-1], step, seen, first_slope))
+        return solve(x, step, linearization.slope(rows, x[:-1], step, seen, first))
 
-    own = jax.tree.map(lambda _: True, x) if recurrent is None else recurrent
-    return jax.tree.map(leaf, x, step, own, *(() if history is None else (history.x, history.step)))
+    structure: Any = jax.tree.structure(x)
+    count = structure.num_leaves
+    own = [True] * count if recurrent is None else jax.tree.leaves(recurrent)
+    first = [None] * count if first_slope is None else jax.tree.leaves(first_slope)
+    past = [] if history is None else [jax.tree.leaves(history.x), jax.tree.leaves(history.step)]
+    return structure.unflatten(map(leaf, jax.tree.leaves(x), jax.tree.leaves(step), own, first, *past))
 
 
 def solve(x: Array, step: Array, slope: Array) -> Array:

@@ -105,7 +105,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
     # A network may overflow on a guess and be well on the trajectory: states that are not finite stay as they were.
     y = where(finite, y, follows)
     done = failed | (front >= num_steps)
-    begin = window.start(front, ~done)
+    begin = state.start if window.whole else window.start(front, ~done)
     shift = begin - state.start
     stats = dataclasses.replace(
         state.stats,

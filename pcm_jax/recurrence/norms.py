@@ -22,6 +22,7 @@ def noise_units(change: Array, variance: Array) -> Array:
 
 def root_mean_square(change: Array, variance: Array) -> Array:
     """sqrt(mean(change^2)), in units of the state."""
+    change = change.astype(jnp.promote_types(change.dtype, jnp.float32))
     return jnp.sqrt(jnp.mean(change * change, axis=tuple(range(2, change.ndim))))
 
 

@@ -33,12 +33,14 @@ class LoopConfig:
 
 
 class Start(NamedTuple):
-    """Where the loop starts: the first state `[B, ...]`, a guess of all `[T + 1, B, ...]`, slopes `[T, B]` for it."""
+    """Where the loop starts: the first state, leaves `[B, ...]`, a guess of all, `[T + 1, B, ...]`, and the slope of
+    every leaf, `[T, B]`, in rows without history.
+    """  # noqa: D205
 
     first: PyTree
     guess: PyTree | None
     tol: Array
-    first_slope: Array | None = None
+    first_slope: PyTree = None
 
     @property
     def batch(self) -> int:

@@ -51,9 +51,10 @@ class Window:
 
     def at(self, start: Array) -> Place:
         """The rows of the window that starts there."""
-        row = window_rows(start, self.size)
         if self.whole:
+            row = jnp.arange(self.size, dtype=start.dtype)[:, None]
             return Place(row, row, None)
+        row = window_rows(start, self.size)
         return Place(row, jnp.minimum(row, self.num_steps - 1), row < self.num_steps)
 
     def take(self, values: PyTree, place: Place) -> PyTree:

@@ -10,14 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.parallel import Executor, single
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.recurrence import Certificate, Linearization, LoopConfig, Window, defect_sum, differentiable, secant
+from pcm_jax.recurrence.validate import check_loop
 from pcm_jax.results import SampleOutput
 from pcm_jax.sampling import sequential
 from pcm_jax.sampling.call import Rest, TableCall, output
+from pcm_jax.sampling.callables import check_switch
 from pcm_jax.sampling.network import count_rows, draw_step_noise
-from pcm_jax.sampling.validate import check_common, check_loop, check_prior, check_switch
+from pcm_jax.sampling.validate import check_common, check_first_guess, check_prior
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter, Switch
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
@@ -37,19 +40,22 @@ def sample_sequential(
     """Run the solver's T rows one after the other: the oracle, and the baseline.
 
     Args:
-        model_fn: `(params, x [B, ...], t [B], cond) -> prediction [B, ...]`.
+        model_fn: `(params, x [B, ...], t [B], cond) -> prediction [B, ...]`. Its rows must not see each other (no
+            batch norm in training mode): a round calls it on another number of rows than a step does.
         params: any pytree.
         noise: `[B, ...]`, the first state in units of `solver.start_scale` (1 in most tables); its dtype is what the
             network sees, states are at least float32.
         solver: a table from `pcm_jax.solvers`.
-        cond: None or a pytree with leading axis B.
+        cond: None or a pytree with leading axis B; parts that all samples see, wrapped in `pcm_jax.Shared`, have none
+            and are not repeated.
         key: draws the step noise of a stochastic solver, one draw for each absolute step and sample.
-        step_noise: that noise itself, `[T, B, ...]`, instead of a key.
+        step_noise: that noise itself, `[T, B, ...]`, instead of a key. A deterministic solver reads neither.
         return_trajectory: also return all states, `[T + 1, B, ...]`.
 
     Raises:
         ValueError: arguments that do not fit, before anything is traced.
     """
+    checks.flag("return_trajectory", return_trajectory)
     check_common(model_fn, params, noise, solver, cond, key, step_noise)
     noise, state, solver, z = _prepare(noise, solver, key, step_noise)
     return _sequential(model_fn, noise.dtype, return_trajectory, params, state, solver, cond, z)
@@ -90,8 +96,9 @@ def sample_picard(
             network's call on another number of rows rounds otherwise, so that both samplers differ by about
             eps(network) + sqrt(T) eps(state), relative to the data (1e-6 in float32, 1e-3 with TF32 matrix products,
             8e-3 in bfloat16). A tol below that means nothing and warns.
-        max_rounds: give up (result MAX_ROUNDS) after this many. T, the default, always suffices for the base model
-            with all rows in the window; with an adapter, which may hold rows back, the default is 2 T.
+        max_rounds: give up (result MAX_ROUNDS) after this many, at most 100 T: the report of the rounds has this size.
+            T, the default, always suffices for the base model; with an adapter, which may hold rows back, the default
+            is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         certificate: what `tol` means, and the rule that accepts states: `pcm_jax.certificates.defect_sum()` bounds the
             error; `last_change()` is ParaDiGMS's rule, which does not.
@@ -111,7 +118,7 @@ def sample_picard(
         preview: for runs that end before they converge: the row, 0..T - 1, whose data prediction is the sample after 1,
             2, .. rounds (the last one for all later rounds); T, the default, is the last state. The network takes out
             of a noisy state what is still wrong in it, and no call is added. Adapters come with measured rows;
-            `pcm_jax.training.measure_preview` measures them.
+            `pcm_jax.training.measure_preview` measures them; such rows know their solver, and another one is an error.
         return_trajectory: also return all states, `[T + 1, B, ...]`.
         return_rounds: also return the sample as it stood after each round, `[max_rounds, B, ...]`: error curves, and
             what fewer rounds would have given.
@@ -129,24 +136,28 @@ def sample_picard(
 
     References: Picard iteration, arXiv 2305.16317; consistency training, arXiv 2503.19731.
     """
+    for name, value in (("return_trajectory", return_trajectory), ("return_rounds", return_rounds), ("throw", throw)):
+        checks.flag(name, value)
     check_common(model_fn, params, noise, solver, cond, key, step_noise)
     steps = len(solver)
     window = steps if window is None else window
     max_rounds = steps * (1 if adapter is None else 2) if max_rounds is None else max_rounds
     check_loop(
-        solver,
+        steps,
         noise,
+        solver,
         window=window,
         tol=tol,
         max_rounds=max_rounds,
         linearization=linearization,
         certificate=certificate,
-        init=init,
         executor=executor,
-        preview=preview,
     )
+    check_first_guess(solver, noise, init, preview)
     check_prior(prior, solver, noise, cond, init)
-    check_switch(solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window)
+    check_switch(
+        solver, model_fn, params, noise, cond, adapter=adapter, switch=switch, window=window, max_rounds=max_rounds
+    )
     noise, state, solver, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
     rows = None if preview is None else tuple(int(row) for row in preview)
@@ -168,13 +179,7 @@ def sample_picard(
         raise ValueError(
             "model_fn closes over values that are being differentiated; pass them in params or cond"
         ) from error
-    if throw:
-        if isinstance(out.result, jax.core.Tracer):
-            raise ValueError(
-                "throw=True needs concrete results; inside jit or vmap look at the returned `result` instead"
-            )
-        out.raise_for_result()
-    return out
+    return out.checked(throw)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.solvers import Solver
 from pcm_jax.types import Array, ArrayLike
 
@@ -27,6 +28,9 @@ def from_data(solver: Solver, noise: ArrayLike, data: ArrayLike, step_noise: Arr
     Raises:
         ValueError: shapes that do not fit, or a stochastic solver without its step noise.
     """
+    if not isinstance(solver, Solver):
+        raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(solver)}")
+    checks.floats("noise", noise, "draw it with jax.random.normal")
     noise, data = jnp.asarray(noise), jnp.asarray(data)
     if noise.shape != data.shape:
         raise ValueError(f"data must have the shape of the noise, {noise.shape}, got {data.shape}")

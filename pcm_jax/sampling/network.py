@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from pcm_jax.results import SampleOutput
 from pcm_jax.switching import Adapter
-from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params, rows_of
+from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params, is_shared, rows_of
 
 
 def call_rows(
@@ -25,16 +26,19 @@ def call_rows(
     """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
 
     The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
-    and is repeated for every row. With an adapter, its part in each row is `share` `[R, B]`.
+    and is repeated for every row, but for its `Shared` parts. With an adapter, its part in each row is `share`
+    `[R, B]`.
     """
     rows, batch = x.shape[:2]
 
-    def repeat(leaf: Array) -> Array:
+    def repeat(leaf: Any) -> Any:
+        if is_shared(leaf):
+            return leaf
         leaf = jnp.asarray(leaf)
         return jnp.broadcast_to(leaf, (rows, *leaf.shape)).reshape((rows * batch, *leaf.shape[1:]))
 
     flat = x.astype(dtype).reshape((rows * batch, *x.shape[2:]))
-    times, conds = jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond)
+    times, conds = jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond, is_leaf=is_shared)
     if adapter is None or share is None:
         prediction = model_fn(params, flat, times, conds)
     else:

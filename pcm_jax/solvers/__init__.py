@@ -1,5 +1,6 @@
 """Solvers as data: tables of one-step maps, one row for each network call."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -59,4 +60,8 @@ def by_name(name: str, schedule: Schedule, num_steps: int, **options: Any) -> So
     """The solver called `name`, for configuration files and command lines: `by_name("ddim", schedule, 50)`."""
     if name not in _BY_NAME:
         raise ValueError(f"unknown solver {name!r}; choose one of {', '.join(_BY_NAME)}")
+    known = list(inspect.signature(_BY_NAME[name]).parameters)[2:]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}")
     return _BY_NAME[name](schedule, num_steps, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -40,8 +41,7 @@ def ddim(
 
     Reference: arXiv 2010.02502, equation 12.
     """
-    if eta < 0:
-        raise ValueError(f"eta must be at least 0, got {eta}; 0 is DDIM, 1 is DDPM")
+    eta = checks.number("eta", eta, 0, hint="0 is DDIM, 1 is DDPM")
     grid = make_grid(schedule, num_steps, spacing, offset)
     alpha, sigma, alpha_next, sigma_next = grid.pairs()
     s = eta * np.sqrt(np.maximum(grid.ancestral_variance, 0.0))

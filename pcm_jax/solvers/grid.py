@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import Spacing
 
@@ -68,8 +69,11 @@ Steps = Spacing | Sequence[float] | Grid | None
 
 def make_grid(schedule: Schedule, num_steps: int, spacing: Steps, offset: int = 0, extra: int = 0) -> Grid:
     """The states of a `num_steps`-step sampler; `extra` times at the end of a named grid are left out."""
-    if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
-        raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
+    if isinstance(schedule, type) or not hasattr(schedule, "marginals"):
+        raise ValueError(
+            f"schedule must be an object such as pcm_jax.schedules.linear_vp(), got {checks.shown(schedule)}"
+        )
+    num_steps = checks.whole("num_steps", num_steps)
     if isinstance(spacing, Grid):
         if len(spacing) != num_steps:
             raise ValueError(f"the grid has {len(spacing)} steps and num_steps is {num_steps}; make them the same")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import Array, ArrayLike
 
 
@@ -74,6 +75,11 @@ class _Frontier:
 class _Table:
     table: tuple[tuple[float, ...], ...]
 
+    @property
+    def num_steps(self) -> int:
+        """T of the solver that it was measured on."""
+        return len(self.table[0])
+
     def __call__(self, see: SwitchInput) -> Array:
         table = jnp.asarray(self.table, see.residual.dtype)
         rounds, rows = table.shape
@@ -109,16 +115,14 @@ def after(rounds: int) -> Switch:
 
 def linear(stiffness: float, rounds: int) -> Switch:
     """lambda = clip(1 - stiffness * age / rounds, 0, 1), the paper's; 0 from rounds / stiffness on."""
-    if not 0 < stiffness < float("inf"):
-        raise ValueError(f"linear() takes a stiffness above 0, got {stiffness}; at 0 it would never let go")
-    return _Linear(float(stiffness), _rounds("linear", rounds, 1))
+    stiffness = checks.number("linear() takes a stiffness that", stiffness, 0, above=True, hint="at 0 it never lets go")
+    return _Linear(stiffness, _rounds("linear", rounds, 1))
 
 
 def frontier(rows_per_round: float) -> Switch:
     """lambda = 1 on rows >= rows_per_round * (age + 1): early rows go over to the base model first."""
-    if not 0 < rows_per_round < float("inf"):
-        raise ValueError(f"frontier() takes rows_per_round above 0, got {rows_per_round}; the border has to move")
-    return _Frontier(float(rows_per_round))
+    name = "frontier() takes rows_per_round that"
+    return _Frontier(checks.number(name, rows_per_round, 0, above=True, hint="the border has to move"))
 
 
 def calibrated(table: ArrayLike) -> Switch:
@@ -130,7 +134,10 @@ def calibrated(table: ArrayLike) -> Switch:
     Args:
         table: `[rounds, rows]` in [0, 1].
     """
-    values = np.asarray(table, np.float64)
+    try:
+        values = np.asarray(table, np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if values.ndim != 2 or 0 in values.shape or not np.all((values >= 0) & (values <= 1)):
         found = "other values" if values.ndim == 2 and values.size else f"shape {values.shape}"
         raise ValueError(f"a calibrated table is [rounds, rows] with values in [0, 1], got {found}")
@@ -139,9 +146,9 @@ def calibrated(table: ArrayLike) -> Switch:
 
 def adaptive(threshold: float = 0.05, rounds: int = 8) -> Switch:
     """lambda = 1 while the row's last residual is above `threshold` (units of the data) and its age under `rounds`."""
-    if not threshold > 0:
-        raise ValueError(f"adaptive() takes a threshold above 0, got {threshold}; compare with the sampler's tol")
-    return _Adaptive(float(threshold), _rounds("adaptive", rounds, 1))
+    hint = "units of the data; compare with the sampler's tol"
+    threshold = checks.number("adaptive() takes a threshold that", threshold, 0, above=True, hint=hint)
+    return _Adaptive(threshold, _rounds("adaptive", rounds, 1))
 
 
 def _rounds(name: str, rounds: int, least: int) -> int:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.recurrence.linearization import Linearization, secant
 from pcm_jax.sampling.network import call_rows
 from pcm_jax.sampling.table import steps
@@ -67,6 +68,8 @@ def calibrate(
         ahead: rounds of the base model that a round is judged by beside itself.
         linearization: the sampler's.
     """
+    checks.whole("rounds", rounds)
+    checks.whole("ahead", ahead, 0)
     exact = jnp.moveaxis(batch["exact"], 0, 1)
     z = None if batch["step_noise"] is None else jnp.moveaxis(batch["step_noise"], 0, 1)
     num_steps, size = len(base.solver), exact.shape[1]

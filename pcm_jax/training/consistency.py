@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.lora import LoRA
 from pcm_jax.recurrence.linearization import Linearization, secant
 from pcm_jax.recurrence.window import take_rows
@@ -75,8 +76,18 @@ class Consistency:
             raise ValueError("rows= picks rows that stand for themselves; use target='drifts' with it")
         if self.unroll and self.target != "states":
             raise ValueError("unroll= compares what later rounds make of the states; use target='states' with it")
-        if self.rows is not None and self.rows < 1:
-            raise ValueError(f"rows must be at least 1, got {self.rows}")
+        if self.rows is not None:
+            checks.whole("rows", self.rows)
+        checks.whole("unroll", self.unroll, 0)
+        checks.number("late", self.late, 0, hint="0 weighs all rows alike")
+        checks.flag("alpha", self.alpha)
+        checks.flag("on_policy", self.on_policy)
+        for name, value, known in (
+            ("target", self.target, ("drifts", "states")),
+            ("distance", self.distance, ("l2", "pseudo_huber")),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}; choose {' or '.join(known)}")
 
     def evaluations(self, num_steps: int, stored: bool = False) -> float:
         """Forward evaluations of the network that a training step costs for each trajectory, on average.

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import Array, ModelFn, Params, PredictionType
 
@@ -66,6 +67,7 @@ def denoising_loss(
 
     Reference: arXiv 2006.11239, equation 14.
     """
+    checks.number("label_dropout", label_dropout, 0, 1, hint="a share of the labels")
     if label_dropout and null_label is None:
         raise ValueError("label_dropout needs null_label, the network's null class (its num_classes)")
     time_key, noise_key, drop_key = jax.random.split(key, 3)

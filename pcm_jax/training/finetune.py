@@ -10,8 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
+from pcm_jax.lora import LoRA
+from pcm_jax.lora import check as check_lora
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.recurrence.linearization import Linearization, identity, secant
+from pcm_jax.sampling.validate import check_common
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import FeatureSpace, ParameterSpace, Switch, calibrated, never
 from pcm_jax.switching.spaces import FactoredFn
@@ -52,8 +56,24 @@ class FinetuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.phases or min(self.phases) < 1:
-            raise ValueError(f"phases must be numbers of steps, at least one of them, got {self.phases}")
+        if not isinstance(self.phases, (tuple, list)) or not self.phases:
+            raise ValueError(f"phases must be numbers of steps, at least one of them, got {self.phases!r}")
+        for steps in self.phases:
+            checks.whole("phases", steps)
+        for name in (
+            "batch_size", "heldout", "calibration_rounds", "evaluate_rounds", "evaluate_every", "paper_rounds",
+            "accumulate", "data_parallel",
+        ):  # fmt: skip
+            checks.whole(name, getattr(self, name))
+        checks.whole("seed", self.seed, 0)
+        checks.flag("paper", self.paper)
+        try:
+            options = dict(self.loss)
+        except (TypeError, ValueError):
+            raise ValueError(f"loss must be pairs (field of Consistency, value), got {self.loss!r}") from None
+        unknown = sorted(options.keys() - {field.name for field in dataclasses.fields(Consistency)})
+        if unknown:
+            raise ValueError(f"loss names {unknown[0]!r}, which is no field of pcm_jax.training.Consistency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +111,7 @@ def finetune(
     prior: GaussianPrior | None = None,
     stored: str | None = None,
     directory: str | None = None,
+    fall_back: bool = False,
     report: Callable[[str], None] = lambda text: None,
     progress: bool = True,
 ) -> Finetuned:
@@ -106,6 +127,7 @@ def finetune(
         stored: a set that `collect` wrote, to train on instead of fresh trajectories; its solutions count once. It is
             checked before anything is computed.
         directory: phases are kept there, one folder each, and gone on with when they are there already.
+        fall_back: of `train`, for phases whose last checkpoint cannot be read.
         report: called with a line of text after every phase.
         progress: show a bar.
 
@@ -113,8 +135,10 @@ def finetune(
         The fine-tuned model and its switch.
 
     Raises:
-        ValueError: a stored set that `StoredTrajectories` refuses, or one drawn from the seed of the held-out noises.
+        ValueError: arguments that do not fit each other; a stored set that `StoredTrajectories` refuses, or one drawn
+            from the seed of the held-out noises.
     """
+    _check_arguments(model_fn, params, solver, shape, tuned, draw_cond, factored)
     base = Base(params, solver, prior)
     spent = float(config.heldout * len(solver))
     if stored is not None:
@@ -126,9 +150,6 @@ def finetune(
     if config.paper:
         options = {"on_policy": False, "target": "states", "linearization": identity()} | options
     table = np.ones((config.paper_rounds if config.paper else 1, num_steps), np.float32)
-    import os
-
-    table[:, : int(float(os.environ.get("FIRST", "0")) * num_steps)] = 0.0
     tables, calibration = [table], None
     for phase, steps in enumerate(config.phases):
         loss = consistency(model_fn, tuned, table, factored=factored, **{"linearization": linearization} | options)
@@ -168,7 +189,16 @@ def finetune(
             data_parallel=config.data_parallel,
             progress=progress,
         )
-        state = train(length, loss, tuned, batches, jax.random.fold_in(train_key, phase), evaluate=curve, frozen=base)
+        state = train(
+            length,
+            loss,
+            tuned,
+            batches,
+            jax.random.fold_in(train_key, phase),
+            evaluate=curve,
+            fall_back=fall_back,
+            frozen=base,
+        )
         tuned = jax.tree.map(jnp.asarray, jax.device_get(state.ema))
         spent += steps * config.batch_size * loss.evaluations(num_steps, stored is not None)
         spent += -(-steps // config.evaluate_every) * config.evaluate_rounds * config.heldout * num_steps
@@ -188,6 +218,27 @@ def finetune(
             table = calibration.table
     assert calibration is not None
     return Finetuned(tuned, calibration, tuple(tables), spent, loss.adapter(tuned))
+
+
+def _check_arguments(
+    model_fn: Any, params: Any, solver: Any, shape: Any, tuned: Any, draw_cond: Any, factored: Any
+) -> None:
+    """Before anything is solved: a sampler call with one of the conditions, and a LoRA with its factored form."""
+    checks.function("draw_cond", draw_cond, "(key, size) -> conditioning, such as Labels(10)")
+    if isinstance(tuned, LoRA) and factored is None:
+        raise ValueError(
+            "a LoRA is trained in its factored form: pass factored=networks.FactoredLinen(module), or tune a merged "
+            "copy of all parameters"
+        )
+    if isinstance(tuned, LoRA):
+        check_lora(params, tuned)
+    if not isinstance(shape, (tuple, list)) or not shape:
+        raise ValueError(f"shape must be of one sample, such as (16, 16, 1), got {shape!r}")
+    for size in shape:
+        checks.whole("shape", size)
+    noise = jnp.zeros((1, *shape))
+    z = jnp.zeros((len(solver), *noise.shape)) if isinstance(solver, Solver) and solver.stochastic else None
+    check_common(model_fn, params, noise, solver, draw_cond(jax.random.key(0), 1), None, z)
 
 
 def _check_stored(stored: str, model_fn: ModelFn, base: Base, shape: tuple[int, ...], config: FinetuneConfig) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
+from pcm_jax.files import whole
 from pcm_jax.priors import GaussianPrior, fit_prior
 from pcm_jax.sampling import sample_sequential
 from pcm_jax.schedules import Schedule
@@ -67,8 +67,9 @@ def fit_prior_from_model(
         ValueError: counts below 1, labels and observations at once, parts of other settings in `directory`, or what
             `fit_prior` does not take, such as a model whose samples are not finite.
     """
-    if min(num_samples, batch_size) < 1:
-        raise ValueError(f"num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}")
+    checks.whole("num_samples", num_samples)
+    checks.whole("batch_size", batch_size)
+    checks.whole("num_classes", num_classes, 0)
     if num_classes and observations is not None:
         raise ValueError("a model has num_classes or observations; give one of them")
     solver = ddim(schedule, num_steps, prediction=prediction, clip=clip, spacing=spacing)
@@ -140,12 +141,5 @@ def _read(path: Path, about: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
 
 def _write(path: Path, part: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """In one step: a stopped run leaves no half of a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, about=np.asarray(json.dumps(about)), **part)
-        scratch.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            scratch.unlink()
+    with whole(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, allow_pickle=False, about=np.asarray(json.dumps(about)), **part)

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.recurrence.linearization import Linearization, secant
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import Adapter
 from pcm_jax.training.rounds import Base, Trajectory, begin, evaluate_and_advance
 from pcm_jax.types import Array, ModelFn
@@ -27,7 +29,7 @@ class Preview:
     data prediction in that round, and of the last state after it. evaluations: network rows that the measurement took.
     """  # noqa: D205
 
-    rows: tuple[int, ...]
+    rows: MeasuredRows
     candidates: tuple[int, ...]
     error: np.ndarray
     evaluations: int
@@ -64,6 +66,7 @@ def measure_preview(
     Raises:
         ValueError: a candidate that is no row.
     """
+    checks.whole("rounds", rounds)
     num_steps = len(base.solver)
     tried = np.arange(num_steps) if candidates is None else np.asarray(candidates, int)
     if tried.size and not (tried.min() >= 0 and tried.max() < num_steps):
@@ -79,7 +82,8 @@ def measure_preview(
         errors.append([judge(np.asarray(each), exact) for each in shown])
     error, all_tried = np.asarray(errors, np.float64), (*(int(row) for row in tried), num_steps)
     rows = tuple(all_tried[best] for best in np.argmin(error, axis=1))
-    return Preview((*rows, num_steps), all_tried, error, rounds * num_steps * exact.shape[0])
+    shown = MeasuredRows((*rows, num_steps), base.solver.name, num_steps)
+    return Preview(shown, all_tried, error, rounds * num_steps * exact.shape[0])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pcm_jax import checks
 from pcm_jax.types import Array, Params
 
 Loss = Callable[[Params, Any, Array], tuple[Array, dict[str, Array]]]
@@ -46,6 +47,13 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        checks.number("learning_rate", self.learning_rate, 0, above=True)
+        checks.whole("warmup_steps", self.warmup_steps, 0)
+        checks.number("weight_decay", self.weight_decay, 0)
+        checks.number("max_grad_norm", self.max_grad_norm, 0, above=True)
+        checks.number("ema_decay", self.ema_decay, 0, 1, below=True, hint="0 is no average, 1 would never move")
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - frozen
     def build(self, num_steps: int) -> optax.GradientTransformation:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pcm_jax import checks
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.recurrence.linearization import Linearization, identity
 from pcm_jax.solvers import Solver
@@ -62,11 +63,10 @@ def collect(
     # Here and below: training without stored sets needs none of the data libraries.
     from pcm_jax.data.records import finished_shards, write_records
 
-    if min(num_trajectories, rounds, shard_size) < 1:
-        raise ValueError(
-            "num_trajectories, rounds and shard_size must be at least 1, got "
-            f"{num_trajectories}, {rounds} and {shard_size}"
-        )
+    for name, value in (("num_trajectories", num_trajectories), ("rounds", rounds), ("shard_size", shard_size)):
+        checks.whole(name, value)
+    checks.whole("seed", seed, 0)
+    checks.function("draw_cond", draw_cond, "(key, size) -> conditioning, such as Labels(10)")
     slope = identity() if linearization is None else linearization
     base, key = Base(params, solver, prior), jax.random.key(seed)
     lengths = [min(shard_size, num_trajectories - at) for at in range(0, num_trajectories, shard_size)]

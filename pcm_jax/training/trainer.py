@@ -13,7 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pcm_jax import checks
 from pcm_jax.checkpoint import Checkpoints
+from pcm_jax.files import write_text
+from pcm_jax.training.arguments import check_arguments, check_batch
 from pcm_jax.training.progress import progress_bar
 from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
 from pcm_jax.types import Array, Params
@@ -61,8 +64,11 @@ class TrainConfig:
             "accumulate",
             "data_parallel",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            checks.whole(name, getattr(self, name))
+        if self.stop_at is not None:
+            checks.whole("stop_at", self.stop_at)
+        if not isinstance(self.optimizer, OptimizerConfig):
+            raise ValueError(f"optimizer must be an OptimizerConfig, got {checks.shown(self.optimizer)}")
 
 
 def train(
@@ -74,6 +80,7 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     resume: bool = True,
+    fall_back: bool = False,
     frozen: Any = None,
 ) -> TrainState:
     """Minimise `loss` and return the last state; use its `ema` for sampling.
@@ -88,18 +95,23 @@ def train(
         key: root of all randomness of the steps.
         evaluate: called with the state every `evaluate_every` steps and after the last; its numbers are logged.
         resume: False refuses to run in a directory that has checkpoints.
+        fall_back: where the last checkpoint cannot be read, go on from the newest older one that can; those passed over
+            are renamed, not deleted. By default that is an error that names it.
         frozen: arrays that are not trained, such as a base model's; every batch gets them under the key "frozen".
 
     Raises:
-        ValueError: the directory's checkpoints are of another architecture, damaged, or not wanted.
+        ValueError: a loss, parameters or batches that cannot be trained, or too few of these; the directory's
+            checkpoints are of another architecture, cannot be read, or are not wanted.
+        OSError: a checkpoint cannot be written; the last whole one stays.
     """
+    check_arguments(config, loss, params, batches, key)
     optimizer = config.optimizer.build(config.num_steps)
     state = init_state(params, optimizer, key)
     checkpoints = Checkpoints(Path(config.directory) / "checkpoints") if config.directory else None
     if checkpoints and checkpoints.latest() is not None:
         if not resume:
             raise ValueError(f"{config.directory} already has checkpoints; resume, or choose an empty directory")
-        state, position = checkpoints.restore(state)
+        state, position = checkpoints.restore(state, fall_back=fall_back)
         batches.set_state(position)
     start = int(state.step)
     metrics_log = _Metrics(config.directory, start)
@@ -109,7 +121,12 @@ def train(
     last = min(config.num_steps, config.stop_at or config.num_steps)
     with progress_bar(last, start, "step", config.progress) as bar:
         for step in range(start + 1, last + 1):
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                raise ValueError(f"batches ended before step {step} of {last}; give an endless iterator") from None
+            if step == start + 1:
+                check_batch(config, loss, state, {**batch, **extra} if extra else batch)
             state, metrics = step_fn(state, {**place(batch, "data"), **extra} if extra else place(batch, "data"))
             if step % config.log_every == 0 or step == last:
                 numbers = metrics_log.write(step, metrics)
@@ -147,8 +164,7 @@ class _Metrics:
             return
         kept = [line for line in read_metrics(self._path) if line["step"] <= start]
         self._started -= kept[-1]["seconds"] if kept else 0.0
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
         numbers = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
@@ -163,5 +179,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last line that a killed run left half written is dropped."""
     if not Path(path).exists():
         return []
-    lines = Path(path).read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file; move it elsewhere")
+    lines = Path(path).read_bytes().split(b"\n")
+    try:
+        return [dict(json.loads(line)) for line in lines[:-1]]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, a line of it is no JSON object ({error}); move it elsewhere") from error

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.recurrence.linearization import Linearization, identity
 from pcm_jax.sampling import sample_sequential
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.training.rounds import Base, Trajectory, advance, begin
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, Cond, ModelFn, Params, is_shared
 
 DrawCond = Callable[[Array, int], Cond]
 """(key, batch size) -> conditioning with leading axis B, or None."""
@@ -28,6 +29,9 @@ class Labels:
     """Uniform class labels 0 .. num_classes - 1; None for a model without classes."""
 
     num_classes: int
+
+    def __post_init__(self) -> None:
+        checks.whole("num_classes", self.num_classes, 0, hint="0 is a model without classes")
 
     def __call__(self, key: Array, size: int) -> Cond:
         if not self.num_classes:
@@ -42,6 +46,8 @@ class Drawn:
     data: Cond
 
     def __post_init__(self) -> None:
+        if not all(jnp.ndim(leaf) for leaf in jax.tree.leaves(self.data)):
+            raise ValueError("conditioning is drawn from rows [N, ...], got a number; repeat it for every row")
         sizes = {len(leaf) for leaf in jax.tree.leaves(self.data)}
         if len(sizes) != 1 or not min(sizes):
             raise ValueError(f"conditioning needs at least one row, and as many in every leaf, got {sorted(sizes)}")
@@ -59,6 +65,8 @@ def solve_batch(
     noise_key, cond_key, step_key = jax.random.split(key, 3)
     noise = jax.random.normal(noise_key, (size, *shape))
     cond = draw_cond(cond_key, size)
+    if any(map(is_shared, jax.tree.leaves(cond, is_leaf=is_shared))):
+        raise ValueError("a training batch holds a condition for each sample; let draw_cond repeat its Shared parts")
     z = draw_step_noise(step_key, len(base.solver), noise.shape, noise.dtype) if base.solver.stochastic else None
     out = sample_sequential(model_fn, base.params, noise, base.solver, cond=cond, step_noise=z, return_trajectory=True)
     assert out.trajectory is not None
@@ -86,8 +94,7 @@ def picard_iterate(
 
 def round_probabilities(rounds: int, weights: Sequence[float] | None) -> np.ndarray:
     """How often each k = 0 .. rounds - 1 is drawn: evenly, or as `weights` say."""
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    checks.whole("rounds", rounds)
     given = np.ones(rounds) if weights is None else np.asarray(weights, np.float64)
     if given.shape != (rounds,) or not np.isfinite(given).all() or given.min() < 0 or not given.any():
         raise ValueError(f"round_weights must be {rounds} numbers from 0 on, not all 0, got {weights}")
@@ -121,8 +128,9 @@ class OnlineTrajectories:
     ) -> None:
         if source not in ("on_policy", "picard"):
             raise ValueError(f"unknown source {source!r}; choose on_policy or picard")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        checks.whole("batch_size", batch_size)
+        checks.whole("seed", seed, 0)
+        checks.function("draw_cond", draw_cond, "(key, size) -> conditioning, such as Labels(10)")
         self._weights = jnp.asarray(round_probabilities(rounds, round_weights), jnp.float32)
         self._model_fn, self._base, self._shape = model_fn, Base(params, solver, prior), tuple(shape)
         self._size, self._rounds, self._draw_cond = batch_size, rounds, draw_cond

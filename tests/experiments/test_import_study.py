@@ -20,7 +20,13 @@ def outputs(factor):
     return found
 
 
+def parts(name):
+    return {part: EXPECTED[f"{name}/{part}"] for part in ("features", "out")}
+
+
 def test_the_figure_is_the_worst_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_study, "adapted", lambda folder, name: EXPECTED[f"{name}/out"])
+    monkeypatch.setattr(import_study, "seen", lambda folder, name: parts(name))
     monkeypatch.setattr(import_study, "actions", lambda folder, name, horizon: EXPECTED[f"{name}/{horizon}/out"])
     monkeypatch.setattr(import_study, "outputs", outputs(1 + 5e-5))
     import_study.main(import_study.Config(tmp_path, results=tmp_path))
@@ -31,6 +37,8 @@ def test_the_figure_is_the_worst_of_all(tmp_path, monkeypatch):
 
 
 def test_too_large_an_error_is_no_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_study, "adapted", lambda folder, name: EXPECTED[f"{name}/out"])
+    monkeypatch.setattr(import_study, "seen", lambda folder, name: parts(name))
     monkeypatch.setattr(import_study, "actions", lambda folder, name, horizon: EXPECTED[f"{name}/{horizon}/out"])
     for wrong in (1 + 2e-4, np.nan):
         monkeypatch.setattr(import_study, "outputs", outputs(wrong))

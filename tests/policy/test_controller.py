@@ -55,6 +55,8 @@ def test_reset_begins_anew():
 def test_bad_observations_and_bad_weights():
     with pytest.raises(ValueError, match=r"observations must be \[2, O\], one for each key, got \(3,\)"):
         Controller(POLICY, KEYS).act(observations(0)[0])
+    with pytest.raises(ValueError, match=r"the observations of robots \[1\] hold NaN or inf"):
+        Controller(POLICY, KEYS).act(observations(0) * np.float32([[1], [np.nan]]))
     broken = dataclasses.replace(POLICY, params=jax.tree.map(lambda leaf: leaf * jnp.nan, POLICY.params))
     with pytest.raises(FloatingPointError, match=r"decision 1 of policy small is not finite; its results are \[2, 2\]"):
         Controller(broken, KEYS).act(observations(0))

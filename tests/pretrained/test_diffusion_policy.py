@@ -172,8 +172,11 @@ def test_files_that_are_no_policy(tmp_path):
     ("changes", "message"),
     [
         ({"type": "act"}, "a LeRobot policy of type 'act' is not supported"),
-        ({"input_features": {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]}}}, "is an image; load the"),
-        ({"normalization_mapping": {"STATE": "MEAN_STD"}}, "normalisation 'MEAN_STD' of 'observation.state' is not"),
+        (
+            {"input_features": {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]}}},
+            "a policy without observation.state is not supported",
+        ),
+        ({"normalization_mapping": {"STATE": "QUANTILES"}}, "normalisation 'QUANTILES' of 'observation.state' is not"),
         ({"noise_scheduler_type": "DEIS"}, "scheduler 'DEISScheduler' is not supported"),
         ({"prediction_type": "flow"}, "prediction_type = 'flow' is not supported"),
     ],

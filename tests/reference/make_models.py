@@ -24,9 +24,13 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import random_loras as loras  # noqa: E402
 import random_models as cases  # noqa: E402 - they lie beside this file
 import random_policies as policies  # noqa: E402
+import random_visions as visions  # noqa: E402
+import torch_loras  # noqa: E402
 import torch_unet1d  # noqa: E402
+import torch_vision  # noqa: E402
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
@@ -64,6 +68,15 @@ def outputs(name: str, model: Any, size: tuple[int, int]) -> dict[str, np.ndarra
     if "text" in given:
         options["encoder_hidden_states"] = torch.from_numpy(given["text"])
     times = torch.from_numpy(given["t"])
+    if "time_ids" in given:
+        kept = {"text_embeds": given["pooled"], "time_ids": given["time_ids"]}
+        options["added_cond_kwargs"] = {key: torch.from_numpy(value) for key, value in kept.items()}
+    elif "pooled" in given:
+        options |= {"timestep": times, "pooled_projections": torch.from_numpy(given["pooled"])}
+        return {"out": channels_last(model(x, **options).sample)}
+    if cases.is_dit(cases.CASES[name]):
+        # What it predicts; a variance beside it is left out.
+        return {"out": channels_last(model(x, timestep=times, **options).sample[:, : x.shape[1]])}
     if name == "unet-learned":
         times = times.long()
     return {"out": channels_last(model(x, times, **options).sample)}
@@ -97,6 +110,22 @@ def main() -> None:
             if folders:
                 (folders / name).mkdir(parents=True, exist_ok=True)
                 save_file(model.state_dict(), folders / name / policies.FILE)
+        for name, case in loras.CASES.items():
+            model = build(case["model"])
+            torch_loras.adapt(name, model)
+            arrays[f"{name}/out"] = outputs(case["model"], model, loras.SIZE)["out"]
+        for name in visions.CASES:
+            policy = with_weights(torch_vision.Policy(name))
+            digests[name] = digest(policy)
+            arrays |= {f"{name}/{part}": value for part, value in torch_vision.outputs(name, policy).items()}
+            if folders:
+                (folders / name).mkdir(parents=True, exist_ok=True)
+                kept = {key: torch.from_numpy(value) for key, value in visions.stored(name).items()}
+                old = visions.CASES[name]["old"]
+                save_file(policy.state_dict() | (kept if old else {}), folders / name / policies.FILE)
+                if not old:
+                    save_file(kept, folders / name / visions.NORMALIZER)
+                (folders / name / "config.json").write_text(json.dumps(visions.config(name)))
     np.savez_compressed(HERE / "models.npz", **arrays)
     about = {"diffusers": diffusers.__version__, "torch": torch.__version__, "keys": digests}
     (HERE / "models.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -50,6 +50,32 @@ _CODER = {
 _KL = _CODER | {"_class_name": "AutoencoderKL"}
 _VQ = _CODER | {"_class_name": "VQModel", "num_vq_embeddings": 32}
 
+_DIT = {
+    "_class_name": "DiTTransformer2DModel",
+    "sample_size": 8,
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 2,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 10,
+}
+_SD3 = {
+    "_class_name": "SD3Transformer2DModel",
+    "sample_size": 8,
+    "patch_size": 2,
+    "in_channels": 4,
+    "num_layers": 2,
+    "attention_head_dim": 8,
+    "num_attention_heads": 2,
+    "joint_attention_dim": TEXT,
+    "caption_projection_dim": 16,
+    "pooled_projection_dim": 6,
+    "out_channels": 4,
+    "pos_embed_max_size": 6,
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "unet": _UNET,
     "unet-celeba": _UNET  # the options of the CelebA-HQ latent diffusion model, three levels
@@ -136,7 +162,28 @@ CASES: dict[str, dict[str, Any]] = {
     "condition-labels": _CONDITION | {"num_class_embeds": 10, "freq_shift": 1, "flip_sin_to_cos": False},
     "condition-times": _CONDITION | {"class_embed_type": "timestep", "time_embedding_dim": 24, "act_fn": "mish"},
     "condition-identity": _CONDITION | {"class_embed_type": "identity"},
+    "sdxl": _CONDITION  # the options of SDXL
+    | {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 30,
+        "transformer_layers_per_block": [1, 2],
+        "attention_head_dim": [1, 2],
+        "use_linear_projection": True,
+    },
+    "dit": _DIT,
+    "dit-plain": _DIT
+    | {"_class_name": "Transformer2DModel", "out_channels": 4, "patch_size": 4}
+    | {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "norm_elementwise_affine": False}
+    | {"attention_bias": False},
+    "sd3": _SD3,
+    "sd3.5": _SD3 | {"qk_norm": "rms_norm", "dual_attention_layers": [0], "num_layers": 3, "sample_size": 12},
     "kl": _KL,
+    "kl-sd3": _KL  # of Stable Diffusion 3: sixteen channels without the layers around them
+    | {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+    | {"scaling_factor": 1.5305, "shift_factor": 0.0609},
     "kl-attention": _KL
     | {
         "down_block_types": ["AttnDownEncoderBlock2D", "DownEncoderBlock2D"],
@@ -153,13 +200,21 @@ def is_coder(config: dict[str, Any]) -> bool:
     return config["_class_name"] in ("AutoencoderKL", "VQModel")
 
 
+def is_dit(config: dict[str, Any]) -> bool:
+    return "num_embeds_ada_norm" in config
+
+
 def sizes(config: dict[str, Any]) -> tuple[tuple[int, int], ...]:
     """Three heights and widths."""
     if is_coder(config):
         return IMAGE_SIZES
+    if is_dit(config):
+        return ((8, 8), (4, 4), (12, 12))
+    if "pos_embed_max_size" in config:
+        return ((8, 8), (4, 6), (12, 10))
     even = config["_class_name"] == "UNet2DModel" or "ResnetDownsampleBlock2D" in config["down_block_types"]
     chosen = UNET_SIZES if even else ODD_SIZES
-    if len(config["block_out_channels"]) == 3:
+    if even and len(config["block_out_channels"]) == 3:
         return tuple((4 * ((height + 3) // 4), 4 * ((width + 3) // 4)) for height, width in chosen)
     return chosen
 
@@ -170,7 +225,7 @@ def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) > 1 and "embedding.weight" not in key:
         draw /= np.sqrt(np.prod(shape[1:]))
     elif len(shape) == 1:
-        draw = 0.1 * draw if key.endswith("bias") else 1.0 + 0.1 * draw
+        draw = 0.1 * draw if key.endswith(("bias", "running_mean")) else 1.0 + 0.1 * draw
     return draw.astype(np.float32)
 
 
@@ -185,6 +240,14 @@ def inputs(name: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
         found["z"] = rng.standard_normal((BATCH, size[0] // 2, size[1] // 2, latent))
         return {key: value.astype(np.float32) for key, value in found.items()}
     found["t"] = np.array([3.0, 611.0])
+    if is_dit(config):
+        return {key: value.astype(np.float32) for key, value in found.items()} | {"label": np.array([7, 10])}
+    if "joint_attention_dim" in config or "addition_embed_type" in config:
+        pooled = config.get("pooled_projection_dim", 6)
+        found |= {"text": rng.standard_normal((BATCH, TOKENS, TEXT)), "pooled": rng.standard_normal((BATCH, pooled))}
+        if "addition_embed_type" in config:
+            found["time_ids"] = np.array([[64.0, 48.0, 0.0, 0.0, 64.0, 64.0], [32.0, 32.0, 7.0, 3.0, 24.0, 16.0]])
+        return {key: value.astype(np.float32) for key, value in found.items()}
     if "cross_attention_dim" in config:
         found["text"] = rng.standard_normal((BATCH, TOKENS, config.get("encoder_hid_dim", TEXT)))
     kind = config.get("class_embed_type")

@@ -37,7 +37,7 @@ picard = functools.partial(pcm.sample_picard, problems.mlp, PARAMS)
         ),
         ({"key": 0}, "key must be one PRNG key"),
         ({"key": jax.random.split(jax.random.key(0), 4)}, "split a batch of keys with jax.vmap"),
-        ({"max_rounds": 0}, "max_rounds must be a whole number, at least 1 .*10 always suffice"),
+        ({"max_rounds": 0}, r"max_rounds must be a whole number, 1\.\.1000 \(10 always suffice"),
         ({"init": np.zeros((10, 4, 6))}, r"init must be a trajectory of shape \(11, 4, 6\)"),
         ({"linearization": pcm.linearization.secant}, "mind the parentheses"),
         ({"cond": jnp.zeros(3)}, "leading axis must be the batch of 4"),
@@ -54,7 +54,7 @@ def test_options(options, message):
 @pytest.mark.parametrize(
     ("noise", "message"),
     [
-        (np.zeros((4, 6), np.int32), "noise must be floating point, got int32"),
+        (np.zeros((4, 6), np.int32), "noise must be floating point .* got int32"),
         (np.zeros((6,), np.float32), r"add a batch axis with x\[None\]"),
         (np.zeros((0, 6), np.float32), "no empty axis"),
         ([[0.0, 1.0]], "noise must be an array"),

@@ -81,7 +81,8 @@ def test_never_is_the_base_model_and_the_base_model_as_its_own_adapter_changes_n
     plain = sample()
     for adapter, switch in ((WRONG, switching.never()), (PARAMS, switching.never())):
         out = sample(adapter=switching.FeatureSpace(adapter), switch=switch)
-        np.testing.assert_array_equal(out.sample, plain.sample)
+        # Another program, so XLA may fuse, and round, otherwise.
+        np.testing.assert_allclose(out.sample, plain.sample, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(out.stats.rounds, plain.stats.rounds)
 
 

@@ -158,6 +158,10 @@ def test_metrics_are_lines_of_json(tmp_path):
     run(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "seconds", "loss", "grad_norm", "loss_noisy", "loss_clean"} == set(lines[0])
+    for damaged in (b"\x00\x01\n", b"[1]\n", b"3\n"):
+        (tmp_path / "damaged.jsonl").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"damaged.jsonl is damaged, a line of it is no JSON object"):
+            read_metrics(tmp_path / "damaged.jsonl")
 
 
 def test_a_step_compiles_once():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.types import Array, ArrayLike
 
 
@@ -21,6 +22,19 @@ class Normalizer:
 
     low: ArrayLike
     high: ArrayLike
+
+    def __post_init__(self) -> None:
+        # Only what cannot be a leaf of JAX's own making: the tree is rebuilt with tracers, shapes and placeholders.
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple, str)):
+                raise ValueError(f"{name} must be an array [n], got {checks.shown(value)}; wrap it in np.asarray(..)")
+        hosted = isinstance(self.low, np.ndarray) and isinstance(self.high, np.ndarray)
+        if hosted and (self.low.shape != self.high.shape or not np.all(self.low <= self.high)):
+            raise ValueError(
+                f"low and high must be two arrays [n] with low <= high everywhere, got shapes {self.low.shape} and "
+                f"{self.high.shape}; Normalizer.fit(data) finds them"
+            )
 
     @classmethod
     def fit(cls, data: np.ndarray) -> Normalizer:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pcm_jax.data.robots.episodes import Demonstrations, Episode
+from pcm_jax.files import check_regular, reads
 
 
+@reads("path")
 def load_pusht(path: str | Path) -> Demonstrations:
     """Episodes of a zarr folder with data/state, data/action and meta/episode_ends.
 
@@ -25,6 +27,7 @@ def load_pusht(path: str | Path) -> Demonstrations:
         raise ValueError(
             f"there are no Push-T demonstrations at {path}; unpack pusht_cchi_v7_replay.zarr and give its path"
         )
+    check_regular(path)
     try:
         group = zarr.open_group(str(path), mode="r")
         state, action = np.asarray(group["data/state"]), np.asarray(group["data/action"])

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pcm_jax.data.robots.episodes import Demonstrations, read_steps
+from pcm_jax.files import reads
 
 
+@reads("name")
 def load_rlds(
     name: str,
     keys: Sequence[str] = (),

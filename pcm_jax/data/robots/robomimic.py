@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pcm_jax.data.robots.episodes import Demonstrations, Episode
+from pcm_jax.files import reads
 
 LOW_DIM = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 """What Diffusion Policy reads of one arm."""
 
 
+@reads("path")
 def load_robomimic(path: str | Path, keys: Sequence[str] = LOW_DIM, *, mask: str | None = None) -> Demonstrations:
     """Episodes of a file such as `low_dim_v141.hdf5`.
 

@@ -10,31 +10,45 @@ from pcm_jax.networks.diffusers.layers import Settings
 from pcm_jax.types import Array
 
 
-def attend(x: Array, context: Array, heads: int, head_dim: int, settings: Settings, bias: bool) -> Array:
-    """Multi-head attention of x `[B, N, C]` on context `[B, M, D]`, C features out.
+def project(
+    tokens: Array, layer: str, heads: int, head_dim: int, settings: Settings, bias: bool, norm: str | None = None
+) -> Array:
+    """Tokens `[B, N, C]` as `[B, N, heads, head_dim]`; norm: the name of a root-mean-square norm of each head."""
+    found = settings.dense(heads * head_dim, layer, bias)(tokens).reshape(*tokens.shape[:2], heads, head_dim)
+    return found if norm is None else nn.RMSNorm(epsilon=1e-6, dtype=settings.dtype, name=norm)(found)
 
-    Its four layers belong to the module that calls this. The softmax is computed in float32 whatever the layers compute
-    in, so diffusers' `upcast_attention` has no effect here.
+
+def attend(
+    x: Array, context: Array, heads: int, head_dim: int, settings: Settings, bias: bool, norm: bool = False
+) -> Array:
+    """Multi-head attention of x `[B, N, C]` on context `[B, M, D]`, or `[1, M, D]` for all, C features out.
+
+    Its layers belong to the module that calls this. The softmax is computed in float32 whatever the layers compute in,
+    so diffusers' `upcast_attention` has no effect here. norm: of queries and keys.
     """
-    width = heads * head_dim
-    sources = {"to_q": x, "to_k": context, "to_v": context}
-    parts = (settings.dense(width, name, bias)(tokens) for name, tokens in sources.items())
-    query, key, value = (part.reshape(*part.shape[:2], heads, head_dim) for part in parts)
+    shared = (heads, head_dim, settings, bias)
+    query = project(x, "to_q", *shared, "norm_q" if norm else None)
+    key = project(context, "to_k", *shared, "norm_k" if norm else None)
+    value = project(context, "to_v", *shared)
+    # Queries do not see each other: those of all samples can share one set of keys, which is not repeated.
+    query = query.reshape(key.shape[0], -1, heads, head_dim)
     h = jax.nn.dot_product_attention(query, key, value)
-    return settings.dense(x.shape[-1], "to_out.0")(h.reshape(*x.shape[:2], width))
+    return settings.dense(x.shape[-1], "to_out.0")(h.reshape(*x.shape[:2], heads * head_dim))
 
 
 class Attention(nn.Module):
-    """Attention of x `[B, N, C]` on context `[B, M, D]`, on x itself if that is None."""
+    """Attention of x `[B, N, C]` on context `[B, M, D]`, on x itself if that is None; norm: of queries and keys."""
 
     heads: int
     head_dim: int
     settings: Settings
+    bias: bool = False
+    norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         context = x if context is None else context.astype(self.settings.dtype)
-        return attend(x, context, self.heads, self.head_dim, self.settings, bias=False)
+        return attend(x, context, self.heads, self.head_dim, self.settings, self.bias, self.norm)
 
 
 class PixelAttention(nn.Module):
@@ -56,16 +70,21 @@ class PixelAttention(nn.Module):
         return (x + h.reshape(x.shape)) / self.settings.output_scale
 
 
-class GatedFeedForward(nn.Module):
-    """W_2 (a gelu(b)), (a, b) = W_1 x of four times the width (arXiv 2002.05202)."""
+class FeedForward(nn.Module):
+    """W_2 gelu(W_1 x) of four times the width; gated: W_2 (a gelu(b)) with (a, b) = W_1 x (arXiv 2002.05202)."""
 
     settings: Settings
+    gated: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        value = _Projection(8 * x.shape[-1], self.settings, name="net.0")(x)
-        value, gate = jnp.split(value, 2, axis=-1)
-        return self.settings.dense(x.shape[-1], "net.2")(value * nn.gelu(gate, approximate=False))
+        value = _Projection((8 if self.gated else 4) * x.shape[-1], self.settings, name="net.0")(x)
+        if self.gated:
+            value, gate = jnp.split(value, 2, axis=-1)
+            value = value * nn.gelu(gate, approximate=False)
+        else:
+            value = nn.gelu(value, approximate=True)
+        return self.settings.dense(x.shape[-1], "net.2")(value)
 
 
 class _Projection(nn.Module):
@@ -91,12 +110,9 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, text: Array) -> Array:
         s = self.settings
-        x = x + self._attention("attn1", self._norm("norm1")(x), text if self.only_cross else None)
-        x = x + self._attention("attn2", self._norm("norm2")(x), text)
-        return x + GatedFeedForward(s, name="ff")(self._norm("norm3")(x))
-
-    def _norm(self, name: str) -> nn.LayerNorm:
-        return nn.LayerNorm(epsilon=1e-5, dtype=self.settings.dtype, use_fast_variance=False, name=name)
+        x = x + self._attention("attn1", s.layer_norm("norm1")(x), text if self.only_cross else None)
+        x = x + self._attention("attn2", s.layer_norm("norm2")(x), text)
+        return x + FeedForward(s, name="ff")(s.layer_norm("norm3")(x))
 
     def _attention(self, name: str, x: Array, context: Array | None) -> Array:
         return Attention(self.heads, self.head_dim, self.settings, name=name)(x, context)

@@ -5,6 +5,8 @@ Which configurations are accepted is checked where they are read, in `pcm_jax.pr
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -95,6 +97,11 @@ class _Autoencoder(nn.Module):
         shared = (self.block_out_channels, self.layers_per_block, s, self.mid_block_add_attention)
         encoder = Encoder(encoded, self.down_block_types, *shared)
         return encoder, Decoder(self.out_channels, self.up_block_types, *shared)
+
+    def example(self) -> tuple[Any, ...]:
+        """Shapes of inputs."""
+        side = 2 ** len(self.block_out_channels)
+        return (jax.ShapeDtypeStruct((1, side, side, self.in_channels), jnp.float32),)
 
     def __call__(self, x: Array) -> Array:
         """Images through both halves, which is what makes all parameters."""

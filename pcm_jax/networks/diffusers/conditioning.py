@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from pcm_jax.networks.diffusers.layers import Settings, TimestepEmbedding
 from pcm_jax.types import Array
+
+
+def label_features(label: Array, count: int, width: int, settings: Settings, name: str) -> Array:
+    """Rows `[B, width]` of a table of `count`; NaN for labels `[B]` that it does not have."""
+    table = nn.Embed(count, width, dtype=settings.dtype, name=name)
+    # A gather would clamp a label out of range, and read another class.
+    known = (label >= 0) & (label < count)
+    return jnp.where(known[:, None], table(jnp.where(known, label, 0)), jnp.asarray(jnp.nan, settings.dtype))
+
+
+def part(cond: Any, key: str, batch: int, width: int | None, example: str) -> Array:
+    """`cond[key]` of `[B, .., width]`, or `[1, .., width]` for all samples; ValueError where it is missing or else."""
+    if not isinstance(cond, Mapping) or key not in cond:
+        raise ValueError(f"this network needs cond={example}; {key!r} is missing")
+    found: Array = jnp.asarray(cond[key])
+    if not found.ndim or found.shape[0] not in (1, batch) or (width is not None and found.shape[-1] != width):
+        wanted = f"({batch}, .., {width or 'any'})"
+        raise ValueError(f"cond[{key!r}] has shape {tuple(found.shape)}, this network takes {wanted}: cond={example}")
+    return found
 
 
 def class_features(
@@ -27,10 +48,7 @@ def class_features(
         raise ValueError("this network needs class labels; pass cond, or cond={'label': ..} beside a text")
     if kind is None:
         assert count is not None
-        table = nn.Embed(count, width, dtype=settings.dtype, name="class_embedding")
-        # A gather would clamp a label out of range, and read another class.
-        known = (cond >= 0) & (cond < count)
-        return jnp.where(known[:, None], table(jnp.where(known, cond, 0)), jnp.asarray(jnp.nan, settings.dtype))
+        return label_features(cond, count, width, settings, "class_embedding")
     if kind == "identity":
         return cond.astype(settings.dtype)
     if kind == "simple_projection":
@@ -39,3 +57,20 @@ def class_features(
     silu = dataclasses.replace(settings, activation="silu") if kind == "projection" else settings
     features = project_time(cond) if kind == "timestep" else cond
     return TimestepEmbedding(width, silu, name="class_embedding")(features.astype(settings.dtype))
+
+
+def example(
+    levels: int, channels: int, kind: str | None, count: int | None, width: int, projected: int | None
+) -> tuple[Any, Any, Any]:
+    """Shapes of x, t and label of a UNet; the arguments are those of `class_features`, and its inputs' width."""
+    # One pixel at the lowest level would leave nothing to halve with an odd size.
+    side, number = 2**levels, jax.ShapeDtypeStruct((1,), jnp.float32)
+    label = None
+    if kind is None and count is not None:
+        label = jax.ShapeDtypeStruct((1,), jnp.int32)
+    elif kind == "timestep":
+        label = number
+    elif kind is not None:
+        size = width if kind == "identity" else projected
+        label = jax.ShapeDtypeStruct((1, size), jnp.float32)
+    return jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32), number, label

@@ -56,6 +56,13 @@ class Settings:
             name=name,
         )
 
+    def layer_norm(self, name: str | None = None, eps: float = 1e-5) -> nn.LayerNorm:
+        """Layer normalisation; without a name it has no weights."""
+        own = name is not None
+        return nn.LayerNorm(
+            epsilon=eps, dtype=self.dtype, use_bias=own, use_scale=own, use_fast_variance=False, name=name
+        )
+
     def conv(
         self, channels: int, name: str, kernel: int = 3, padding: tuple[int, int] | None = None, stride: int = 1
     ) -> nn.Conv:

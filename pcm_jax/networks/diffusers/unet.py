@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, Sampler, UpBlock
-from pcm_jax.networks.diffusers.conditioning import class_features
+from pcm_jax.networks.diffusers.conditioning import class_features, example
 from pcm_jax.networks.diffusers.layers import GaussianFourier, Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.types import Array, Cond
 
@@ -108,6 +108,12 @@ class UNet2DModel(nn.Module):
         if self.time_embedding_type == "fourier":
             x = x / t.astype(x.dtype).reshape(shape[0], 1, 1, 1)
         return x.astype(dtype)
+
+    def example(self) -> tuple[Any, ...]:
+        """Shapes of inputs."""
+        width = self.time_embedding_dim or 4 * self.block_out_channels[0]
+        levels = len(self.block_out_channels)
+        return example(levels, self.in_channels, self.class_embed_type, self.num_class_embeds, width, None)
 
     def _sampler(self, kind: Kind, attention_type: Sampler) -> Sampler:
         """Blocks with attention have the type of the configuration, the others the one that their name says."""

@@ -10,15 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, UpBlock
-from pcm_jax.networks.diffusers.conditioning import class_features
+from pcm_jax.networks.diffusers.conditioning import class_features, example, part
 from pcm_jax.networks.diffusers.layers import ACTIVATIONS, GaussianFourier, Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.networks.diffusers.unet import output
 from pcm_jax.types import Array, Cond
+
+_TEXT_TIME = "{'text': [B, L, D], 'pooled': [B, P], 'time_ids': [B, n]}"
 
 PerLevel = Any
 """One value for all levels, or a tuple with one for each."""
@@ -30,9 +33,11 @@ def level(value: PerLevel, index: int) -> Any:
 
 
 class UNet2DConditionModel(nn.Module):
-    """Denoiser of latents under a text: Stable Diffusion 1.x and 2.x.
+    """Denoiser of latents under a text: Stable Diffusion 1.x, 2.x and XL.
 
-    cond: the text's embedding `[B, L, D]`, or {"text": that, "label": what `class_features` takes}.
+    cond: the text's embedding `[B, L, D]`, or {"text": that, "label": what `class_features` takes}. With
+    addition_embed_type "text_time" (SDXL, arXiv 2307.01952) {"text": .., "pooled": `[B, P]`, "time_ids": `[B, n]`}: the
+    pooled text, and sizes and crops in pixels (original height, width, top, left, target height, width).
     """
 
     in_channels: int = 4
@@ -61,6 +66,8 @@ class UNet2DConditionModel(nn.Module):
     num_class_embeds: int | None = None
     projection_class_embeddings_input_dim: int | None = None
     class_embeddings_concat: bool = False
+    addition_embed_type: Literal["text_time"] | None = None
+    addition_time_embed_dim: int | None = None
     resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
     resnet_skip_time_act: bool = False
     resnet_out_scale_factor: float = 1.0
@@ -79,7 +86,7 @@ class UNet2DConditionModel(nn.Module):
         dtype = x.dtype
         x = (2 * x - 1.0 if self.center_input_sample else x).astype(self.dtype)
         text, label = (cond["text"], cond.get("label")) if isinstance(cond, Mapping) else (cond, None)
-        time = self._time(t, label, s)
+        time = self._time(t, label, cond, s)
         text = self._text(text, x.shape[0])
         x = s.conv(channels[0], "conv_in", self.conv_in_kernel)(x)
         skips = [x]
@@ -110,6 +117,31 @@ class UNet2DConditionModel(nn.Module):
             )
             x = up(x, time, skips, text)
         return output(x, self.out_channels, s, self.conv_out_kernel).astype(dtype)
+
+    def example(self) -> tuple[Any, ...]:
+        """Shapes of inputs."""
+        told = (self.class_embed_type, self.num_class_embeds, self._width, self.projection_class_embeddings_input_dim)
+        x, t, label = example(len(self.block_out_channels), self.in_channels, *told)
+        shapes: dict[str, tuple[int, ...]] = {"text": (1, 1, self._text_width)}
+        if self.addition_embed_type == "text_time":
+            assert self.projection_class_embeddings_input_dim and self.addition_time_embed_dim
+            # Pooled text and any number of sizes fill the layer's width together.
+            shapes["time_ids"] = (1, 1)
+            shapes["pooled"] = (1, self.projection_class_embeddings_input_dim - self.addition_time_embed_dim)
+        cond: dict[str, Any] = {key: jax.ShapeDtypeStruct(shape, jnp.float32) for key, shape in shapes.items()}
+        return x, t, cond if label is None else cond | {"label": label}
+
+    @property
+    def _width(self) -> int:
+        """Of the time's features."""
+        factor = 2 if self.time_embedding_type == "fourier" else 4
+        return self.time_embedding_dim or factor * self.block_out_channels[0]
+
+    @property
+    def _text_width(self) -> int:
+        size = self.encoder_hid_dim or self.cross_attention_dim
+        found: int = size[0] if isinstance(size, tuple) else size
+        return found
 
     def _settings(self) -> Settings:
         shift = self.resnet_time_scale_shift
@@ -145,9 +177,8 @@ class UNet2DConditionModel(nn.Module):
         # Without attention to the text diffusers leaves out the second residual block too.
         return MidBlock(settings, attending, layers=int(cross), name="mid_block")(x, time, text)
 
-    def _time(self, t: Array, label: Array | None, settings: Settings) -> Array:
-        factor = 2 if self.time_embedding_type == "fourier" else 4
-        width = self.time_embedding_dim or factor * self.block_out_channels[0]
+    def _time(self, t: Array, label: Array | None, cond: Cond, settings: Settings) -> Array:
+        width = self._width
         project: Callable[[Array], Array]
         if self.time_embedding_type == "fourier":
             project = GaussianFourier(width // 2, log=False, cos_first=self.flip_sin_to_cos, name="time_proj")
@@ -161,13 +192,28 @@ class UNet2DConditionModel(nn.Module):
         time = embed(project(t).astype(self.dtype))
         features = class_features(label, self.class_embed_type, self.num_class_embeds, width, settings, project)
         if features is not None:
+            features = jnp.broadcast_to(features, time.shape) if self.class_embeddings_concat else features
             time = jnp.concatenate([time, features], -1) if self.class_embeddings_concat else time + features
+        if self.addition_embed_type == "text_time":
+            silu = dataclasses.replace(settings, activation="silu")
+            embed = TimestepEmbedding(width, silu, name="add_embedding")
+            time = time + embed(self._pooled(cond, t.shape[0]))
         return ACTIVATIONS[self.time_embedding_act_fn](time) if self.time_embedding_act_fn else time
 
+    def _pooled(self, cond: Cond, batch: int) -> Array:
+        """The pooled text beside the sinusoids of sizes and crops, `[B, P + n D]`."""
+        ids = part(cond, "time_ids", batch, None, _TEXT_TIME)
+        size, dim = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
+        assert size is not None and dim is not None and ids.ndim == 2
+        pooled = part(cond, "pooled", batch, size - dim * ids.shape[1], _TEXT_TIME)
+        waves = sinusoidal(ids.reshape(-1), dim, cos_first=self.flip_sin_to_cos, shift=self.freq_shift)
+        parts = [pooled, waves.reshape(ids.shape[0], -1)]
+        rows = max(each.shape[0] for each in parts)
+        return jnp.concatenate([jnp.broadcast_to(each, (rows, each.shape[1])) for each in parts], -1).astype(self.dtype)
+
     def _text(self, text: Array | None, batch: int) -> Array:
-        size = self.encoder_hid_dim or self.cross_attention_dim
-        size = size[0] if isinstance(size, tuple) else size
-        if text is None or text.ndim != 3 or text.shape[0] != batch or text.shape[2] != size:
+        size = self._text_width
+        if text is None or text.ndim != 3 or text.shape[0] not in (1, batch) or text.shape[2] != size:
             found = "none" if text is None else f"shape {tuple(text.shape)}"
             raise ValueError(
                 f"this network needs the text's embedding, shape ({batch}, tokens, {size}), got {found}; pass it as "

@@ -11,6 +11,7 @@ from pcm_jax.pretrained.diffusers.load import (
     load_denoiser,
     load_pipeline,
 )
+from pcm_jax.pretrained.diffusers.lora import load_lora
 from pcm_jax.pretrained.diffusers.save import save_model
 from pcm_jax.pretrained.diffusers.schedulers import Scheduler, load_scheduler
 from pcm_jax.pretrained.diffusers.text import load_embeddings, text_embeddings
@@ -26,6 +27,7 @@ __all__ = [
     "load_autoencoder",
     "load_denoiser",
     "load_embeddings",
+    "load_lora",
     "load_pipeline",
     "load_scheduler",
     "save_model",

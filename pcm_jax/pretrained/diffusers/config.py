@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jax.typing import DTypeLike
 
+from pcm_jax import files
 from pcm_jax.networks import diffusers as networks
 from pcm_jax.networks.diffusers.blocks import DECODER, DOWN, ENCODER, UP, Kind, kind_of
 from pcm_jax.networks.diffusers.layers import ACTIVATIONS
@@ -32,6 +32,24 @@ class Spec:
 
 _WITHOUT_TEXT = [{name: kind for name, kind in known.items() if kind.attend != "text"} for known in (DOWN, UP)]
 _CODER = {"down_block_types": ENCODER, "up_block_types": DECODER}
+_DIT = Spec(
+    networks.DiTTransformer2DModel,
+    {},
+    fixed={
+        "norm_type": "ada_norm_zero",
+        "norm_elementwise_affine": False,
+        "activation_fn": "gelu-approximate",
+        "cross_attention_dim": None,
+        "double_self_attention": False,
+        "only_cross_attention": False,
+        "num_vector_embeds": None,
+        "caption_channels": None,
+        "attention_type": "default",
+        "interpolation_scale": None,
+        "use_additional_conditions": None,
+    },
+    ignored=frozenset({"dropout", "norm_num_groups", "upcast_attention", "use_linear_projection"}),
+)
 SPECS: dict[str, Spec] = {
     "UNet2DModel": Spec(
         networks.UNet2DModel,
@@ -43,16 +61,19 @@ SPECS: dict[str, Spec] = {
         {"down_block_types": DOWN, "up_block_types": UP},
         fixed={
             "dual_cross_attention": False,
-            "addition_embed_type": None,
             "attention_type": "default",
             "time_cond_proj_dim": None,
             "num_attention_heads": None,
             "reverse_transformer_layers_per_block": None,
         },
-        # The last four belong to blocks and embeddings that are not supported.
+        # The last three belong to blocks and embeddings that are not supported.
         ignored=frozenset({"sample_size", "dropout", "upcast_attention", "cross_attention_norm"})
-        | {"mid_block_only_cross_attention", "addition_embed_type_num_heads", "addition_time_embed_dim"},
+        | {"mid_block_only_cross_attention", "addition_embed_type_num_heads"},
     ),
+    "DiTTransformer2DModel": _DIT,
+    # How the folders of DiT call it: diffusers gave it a class of its own later.
+    "Transformer2DModel": _DIT,
+    "SD3Transformer2DModel": Spec(networks.SD3Transformer2DModel, {}),
     "AutoencoderKL": Spec(
         networks.AutoencoderKL,
         _CODER,
@@ -67,7 +88,7 @@ SPECS: dict[str, Spec] = {
     ),
 }
 _ACTIVATION_KEYS = ("act_fn", "time_embedding_act_fn", "timestep_post_act")
-DENOISERS = ("UNet2DModel", "UNet2DConditionModel")
+DENOISERS = tuple(name for name in SPECS if name not in ("AutoencoderKL", "VQModel"))
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 
 
@@ -78,13 +99,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
             f"there is no {what} at {path}; pass the folder that save_pretrained wrote, or "
             "download a name of the hub first with pretrained.diffusers.snapshot(name)"
         )
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a JSON {type(content).__name__} instead of an object; copy it again")
-    return content
+    return files.read_json(path)
 
 
 def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> Any:
@@ -120,7 +135,10 @@ def build(config: Mapping[str, Any], where: str, dtype: DTypeLike) -> Any:
             fields[key] = _tuples(value)
             _check_choice(key, fields[key], hints[key], where)
     module = spec.module(**fields, dtype=dtype)
-    _check_levels(module, spec, where)
+    if spec.blocks:
+        _check_levels(module, spec, where)
+    else:
+        _check_patches(module, where)
     return module
 
 
@@ -136,6 +154,8 @@ def _check_choice(key: str, value: Any, hint: Any, where: str) -> None:
         choices = list(ACTIVATIONS)
     elif type(None) in options:
         choices += [None] if choices else []
+    if int in options and not (isinstance(value, int) or (value is None and type(None) in options)):
+        raise ValueError(f"{where}: {key} = {value!r} must be a whole number")
     if choices and value not in choices:
         raise ValueError(f"{where}: {key} = {value!r} is not supported; supported: {', '.join(map(str, choices))}")
 
@@ -164,3 +184,35 @@ def _check_levels(module: Any, spec: Spec, where: str) -> None:
         raise ValueError(f"{where}: cross_attention_dim = {width!r} is not supported; all levels must see one width")
     if getattr(module, "time_embedding_type", "") == "learned" and not module.num_train_timesteps:
         raise ValueError(f"{where}: time_embedding_type = 'learned' needs num_train_timesteps; add it")
+    if getattr(module, "addition_embed_type", None) == "text_time":
+        for key in ("addition_time_embed_dim", "projection_class_embeddings_input_dim"):
+            if not getattr(module, key):
+                raise ValueError(f"{where}: addition_embed_type = 'text_time' needs {key}; add it")
+
+
+def _check_patches(module: Any, where: str) -> None:
+    """Of a transformer over patches."""
+    for key in ("patch_size", "num_layers", "num_attention_heads", "attention_head_dim", "in_channels", "sample_size"):
+        if getattr(module, key) < 1:
+            raise ValueError(f"{where}: {key} = {getattr(module, key)} must be at least 1")
+    width = module.num_attention_heads * module.attention_head_dim
+    if width % 4 or module.sample_size % module.patch_size:
+        raise ValueError(
+            f"{where}: positions need a width that is a multiple of 4 and a sample_size that is one of patch_size, got "
+            f"{width}, {module.sample_size} and {module.patch_size}"
+        )
+    count, own = module.out_channels or module.in_channels, module.in_channels
+    learned = isinstance(module, networks.DiTTransformer2DModel) and count == 2 * own
+    if count != own and not learned:
+        raise ValueError(
+            f"{where}: out_channels = {count} is not supported; a prediction has the {own} of in_channels, DiT's may "
+            "have a variance beside it"
+        )
+    layers = getattr(module, "dual_attention_layers", ())
+    if not isinstance(layers, tuple) or not all(isinstance(index, int) for index in layers):
+        raise ValueError(f"{where}: dual_attention_layers = {layers!r} must be a list of int")
+    if (joined := getattr(module, "caption_projection_dim", width)) != width:
+        raise ValueError(
+            f"{where}: caption_projection_dim = {joined} must be the width {width}, heads times their size: text and "
+            "pixels are joined"
+        )

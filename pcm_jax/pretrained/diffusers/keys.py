@@ -17,8 +17,14 @@ from pcm_jax.pretrained.diffusers.shards import Tensor
 from pcm_jax.trees import flatten
 from pcm_jax.types import Params
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "weight": "weight", "bias": "bias"}
-"""Flax's names of parameters, and PyTorch's."""
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "embedding": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+"""Names of parameters that PyTorch calls otherwise."""
 
 _LAYOUTS: dict[int, tuple[int, ...]] = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 """Axes of a kernel by its number of them: PyTorch has (out, in, ..), Flax (.., in, out)."""
@@ -60,7 +66,7 @@ def key_map(like: Params) -> dict[str, Source]:
     for name, leaf in flatten(like).items():
         *modules, last = name.split("/")
         axes = _LAYOUTS[len(leaf.shape)] if last == "kernel" else None
-        sources[name] = Source(".".join([*modules, _LEAVES[last]]), axes)
+        sources[name] = Source(".".join([*modules, _LEAVES.get(last, last)]), axes)
     return sources
 
 

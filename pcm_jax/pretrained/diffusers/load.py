@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.files import reads
 from pcm_jax.networks import LinenModel, linen
 from pcm_jax.networks.diffusers import AutoencoderKL
 from pcm_jax.pretrained.diffusers import config as configs
@@ -77,10 +78,11 @@ class Pipeline:
     scheduler: Scheduler
 
 
+@reads("path")
 def load_denoiser(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, config: str | Path | None = None
 ) -> Denoiser:
-    """A UNet2DModel or UNet2DConditionModel of diffusers.
+    """A UNet2DModel, UNet2DConditionModel (Stable Diffusion, SDXL), DiTTransformer2DModel or SD3Transformer2DModel.
 
     Args:
         path: a folder with config.json and safetensors files, sharded or not, or one safetensors file.
@@ -90,7 +92,8 @@ def load_denoiser(
         config: config.json, if it lies elsewhere.
 
     Returns:
-        Its model_fn takes images `[B, H, W, C]`, and as cond labels `[B]` or a text's embedding `[B, L, D]`.
+        Its model_fn takes images `[B, H, W, C]`, and as cond what the network's class says: labels `[B]`, a text's
+        embedding `[B, L, D]`, or for SDXL and SD3 a dict. What all samples share may be wrapped in `pcm_jax.Shared`.
 
     Raises:
         ValueError: one line that names the file or the key; nothing half-loaded is returned.
@@ -109,6 +112,7 @@ def load_denoiser(
     return Denoiser(linen(module), params, shape, content)
 
 
+@reads("path")
 def load_autoencoder(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, config: str | Path | None = None
 ) -> Autoencoder:
@@ -119,6 +123,7 @@ def load_autoencoder(
     return Autoencoder(module, params, module.scaling_factor, shift, factor, content)
 
 
+@reads("path")
 def load_pipeline(
     path: str | Path, *, variant: str | None = None, dtype: DTypeLike = jnp.float32, scheduler: str | None = None
 ) -> Pipeline:
@@ -133,13 +138,16 @@ def load_pipeline(
     """
     path = Path(path)
     index = configs.read_json(path / "model_index.json", "pipeline")
-    if "unet" not in index:
-        raise ValueError(f"{path / 'model_index.json'} names no 'unet'; pipelines without one are not supported")
+    network = next((name for name in ("unet", "transformer") if name in index), None)
+    if network is None:
+        raise ValueError(
+            f"{path / 'model_index.json'} names no 'unet' and no 'transformer'; pipelines without one are not supported"
+        )
     sampler = load_scheduler(path / "scheduler", scheduler)
     coder = next((name for name in ("vae", "vqvae") if name in index), None)
     options: dict[str, Any] = {"variant": variant, "dtype": dtype}
     autoencoder = None if coder is None else load_autoencoder(path / coder, **options)
-    return Pipeline(load_denoiser(path / "unet", **options), autoencoder, sampler)
+    return Pipeline(load_denoiser(path / network, **options), autoencoder, sampler)
 
 
 def _load(

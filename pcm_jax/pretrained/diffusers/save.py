@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from safetensors.numpy import save
 
-from pcm_jax.networks.diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from pcm_jax.files import whole, write_text
+from pcm_jax.networks import diffusers as networks
 from pcm_jax.pretrained.diffusers.config import SPECS
 from pcm_jax.pretrained.diffusers.keys import key_map
 from pcm_jax.pretrained.diffusers.shards import FILE
@@ -18,7 +19,14 @@ from pcm_jax.pretrained.safetensors_io import rounded
 from pcm_jax.trees import flatten
 from pcm_jax.types import Params
 
-Module = UNet2DModel | UNet2DConditionModel | AutoencoderKL | VQModel
+Module = (
+    networks.UNet2DModel
+    | networks.UNet2DConditionModel
+    | networks.DiTTransformer2DModel
+    | networks.SD3Transformer2DModel
+    | networks.AutoencoderKL
+    | networks.VQModel
+)
 
 
 def save_model(
@@ -49,9 +57,9 @@ def save_model(
         if not np.all(np.isfinite(arrays[name].astype(np.float32))):
             raise ValueError(f"parameter {name!r} holds NaN or inf; it is not written to {folder}")
         tensors[source.key] = source.tensor(arrays[name])
-    folder.mkdir(parents=True, exist_ok=True)
     assert kind in SPECS
-    (folder / "config.json").write_text(json.dumps({"_class_name": kind} | config | extra, indent=2) + "\n")
-    scratch = folder / "unfinished.tmp"
-    scratch.write_bytes(save(tensors, metadata={"format": "pt"}))
-    return scratch.replace(folder / FILE)
+    write_text(folder / "config.json", json.dumps({"_class_name": kind} | config | extra, indent=2) + "\n")
+    content = save(tensors, metadata={"format": "pt"})
+    with whole(folder / FILE) as scratch:
+        scratch.write_bytes(content)
+    return folder / FILE

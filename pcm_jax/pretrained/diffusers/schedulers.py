@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pcm_jax import solvers
+from pcm_jax.files import reads
 from pcm_jax.pretrained.diffusers import scheduler_grids as grids
 from pcm_jax.pretrained.diffusers.scheduler_config import PREDICTIONS, read
 from pcm_jax.pretrained.diffusers.scheduler_methods import METHODS, Source, Wish
@@ -46,6 +47,7 @@ class Scheduler(Source):
         return METHODS[self.name](self, int(num_steps), Wish(corrected, mu, options))
 
 
+@reads("path")
 def load_scheduler(path: str | Path, scheduler: str | None = None) -> Scheduler:
     """The sampler of a diffusers folder.
 

@@ -19,6 +19,9 @@ _DTYPES = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(jnp.bfloat16),
 }
+_COUNTER = ".num_batches_tracked"
+"""Steps that a batch norm was trained for: an integer that nothing reads."""
+
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _STEMS = ("diffusion_pytorch_model", "model")
 FILE = "diffusion_pytorch_model.safetensors"
@@ -72,7 +75,7 @@ def _sharded(index: Path) -> dict[str, Tensor]:
         if Path(name).name != name or not shard.is_file():
             raise ValueError(f"the shard {name} that {index} names is missing; copy it beside the index")
         stored = _header(shard)
-        expected = {key for key, place in places.items() if place == name}
+        expected = {key for key, place in places.items() if place == name and not key.endswith(_COUNTER)}
         if stored.keys() != expected:
             key = sorted(stored.keys() ^ expected)[0]
             raise ValueError(f"{shard} and {index} disagree on the tensor {key!r}; copy both again")
@@ -98,6 +101,8 @@ def _header(path: Path) -> dict[str, Tensor]:
     header.pop("__metadata__", None)
     found = {}
     for key, entry in header.items():
+        if key.endswith(_COUNTER):
+            continue
         if entry["dtype"] not in _DTYPES:
             raise ValueError(
                 f"{path}: tensor {key!r} is {entry['dtype']}; save the model in {', '.join(_DTYPES)} instead"

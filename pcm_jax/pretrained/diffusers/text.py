@@ -10,9 +10,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax.files import reads
 from pcm_jax.types import Array
 
 
+@reads("path")
 def load_embeddings(path: str | Path) -> Array:
     """Embeddings `[B, L, D]`, float32, of an .npy file: one row per prompt, as `text_embeddings` returns them.
 

@@ -43,7 +43,9 @@ def test_configurations(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"addition_embed_type": "text_time"}, "addition_embed_type = 'text_time' is not supported, only None is"),
+        ({"addition_embed_type": "image"}, "addition_embed_type = 'image' is not supported; supported: text_time"),
+        ({"addition_embed_type": "text_time"}, "'text_time' needs addition_time_embed_dim; add it"),
+        ({"num_class_embeds": "10"}, "num_class_embeds = '10' must be a whole number"),
         ({"class_embed_type": "text"}, "class_embed_type = 'text' is not supported; supported: timestep"),
         (
             {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"},
@@ -59,9 +61,32 @@ def test_configurations_of_stable_diffusion(tmp_path, changes, message):
         diffusers.load_denoiser(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("dit", {"norm_type": "layer_norm"}, "norm_type = 'layer_norm' is not supported, only 'ada_norm_zero' is"),
+        ("dit", {"cross_attention_dim": 12}, "cross_attention_dim = 12 is not supported, only None is"),
+        ("dit", {"out_channels": 6}, "out_channels = 6 is not supported; a prediction has the 4 of in_channels"),
+        ("dit", {"attention_head_dim": 9}, "a width that is a multiple of 4 .* got 18, 8 and 2"),
+        ("dit", {"patch_size": 3}, "got 16, 8 and 3"),
+        ("dit", {"num_layers": 2.5}, "num_layers = 2.5 must be a whole number"),
+        ("dit", {"num_layers": 0}, "num_layers = 0 must be at least 1"),
+        ("sd3", {"out_channels": 8}, "out_channels = 8 is not supported"),
+        ("sd3", {"qk_norm": "layer_norm"}, "qk_norm = 'layer_norm' is not supported; supported: rms_norm"),
+        ("sd3", {"dual_attention_layers": [0, "1"]}, "dual_attention_layers = .* must be a list of int"),
+        ("sd3", {"caption_projection_dim": 12}, "caption_projection_dim = 12 must be the width 16"),
+        ("sd3", {"force_zeros_for_pooled_projection": True}, "SD3Transformer2DModel has no key 'force_zeros"),
+    ],
+)
+def test_configurations_of_transformers(tmp_path, name, changes, message):
+    (tmp_path / "config.json").write_text(json.dumps(cases.CASES[name] | changes))
+    with pytest.raises(ValueError, match=rf"config\.json: .*{message}"):
+        diffusers.load_denoiser(tmp_path)
+
+
 def test_a_model_of_another_kind(tmp_path):
     folder = folders.write(tmp_path, "kl", WEIGHTS)
-    with pytest.raises(ValueError, match="AutoencoderKL is none of UNet2DModel, UNet2DConditionModel; load it with"):
+    with pytest.raises(ValueError, match=r"AutoencoderKL is none of UNet2DModel, .*; load it with"):
         diffusers.load_denoiser(folder)
 
 

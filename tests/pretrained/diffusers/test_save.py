@@ -14,14 +14,15 @@ from tests.pretrained.diffusers import folders
 pytestmark = pytest.mark.fast
 
 
-@pytest.mark.parametrize("name", ["unet-celeba", "stable-diffusion", "kl-attention", "vq"])
+@pytest.mark.parametrize("name", ["unet-celeba", "stable-diffusion", "sdxl", "dit", "sd3.5", "kl-attention", "vq"])
 def test_a_saved_model_is_the_one_that_was_loaded(tmp_path, name):
     first = folders.write(tmp_path / "first", name)
     coder = name in ("kl-attention", "vq")
     load = diffusers.load_autoencoder if coder else diffusers.load_denoiser
     model = load(first)
     module = model.module if coder else model.model_fn.module
-    path = diffusers.save_model(tmp_path / "second", module, model.params, sample_size=8)
+    size = folders.cases.CASES[name]["sample_size"]
+    path = diffusers.save_model(tmp_path / "second", module, model.params, sample_size=size)
     before, after = load_file(first / folders.FILE), load_file(path)
     assert before.keys() == after.keys()
     for key, value in before.items():
@@ -30,7 +31,7 @@ def test_a_saved_model_is_the_one_that_was_loaded(tmp_path, name):
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
     assert (again.module if coder else again.model_fn.module) == module
     content = json.loads((tmp_path / "second" / "config.json").read_text())
-    assert content["_class_name"] == folders.cases.CASES[name]["_class_name"] and content["sample_size"] == 8
+    assert content["_class_name"] == folders.cases.CASES[name]["_class_name"] and content["sample_size"] == size
     assert [file.name for file in (tmp_path / "second").iterdir() if file.suffix == ".tmp"] == []
 
 

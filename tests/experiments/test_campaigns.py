@@ -1,0 +1,117 @@
+"""A small cut of every campaign, and that each would see what it looks for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.campaigns import common, damage, files
+from experiments.campaigns.common import Options
+from experiments.campaigns.good_files import READERS
+from experiments.figures import ROOT
+
+QUIET = Console(quiet=True)
+
+
+def options(tmp_path, cases, seed=0):
+    return Options(cases, seed, tmp_path / "out", tmp_path / "results")
+
+
+def figures(tmp_path):
+    return {name: one["value"] for name, one in json.loads((tmp_path / "results" / "figures.json").read_text()).items()}
+
+
+@pytest.mark.fast
+def test_a_stopped_campaign_goes_on_and_keeps_what_it_has(tmp_path):
+    measured = []
+
+    def measure(index):
+        measured.append(index)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"square": index**2}
+
+    with pytest.raises(KeyboardInterrupt):
+        common.run_cases("toy", options(tmp_path, 5), measure, QUIET, progress=False)
+    (path,) = (tmp_path / "out").glob("toy-0-*.jsonl")
+    with path.open("a") as file:
+        file.write('{"case": 2, "squ')
+    found = common.run_cases("toy", options(tmp_path, 5), measure, QUIET, progress=False)
+    assert [case["square"] for case in found] == [0, 1, 4, 9, 16] and measured == [0, 1, 2, 2, 3, 4]
+    assert common.run_cases("toy", options(tmp_path, 4), measure, QUIET, progress=False) == found[:4]
+    assert len(measured) == 6
+
+
+@pytest.mark.fast
+def test_no_campaign_without_cases():
+    command = [sys.executable, "-m", "experiments.campaigns", "files", "--cases", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "at least one case" in done.stderr
+
+
+def test_damaged_files(tmp_path):
+    found = files.run(options(tmp_path, 60), QUIET, progress=False)
+    assert found["failures"] == [] and figures(tmp_path)["campaign.files_unnamed"] == 0
+    assert found["counts"]["named"] > 30 and sum(count > 0 for count in found["readers"].values()) > 12
+    again = files.run(options(tmp_path, 60), QUIET, progress=False)
+    assert again["counts"] == found["counts"]
+
+
+@pytest.fixture
+def reader(tmp_path):
+    one = files.Reader(tmp_path / "reader")
+    yield one
+    one.close()
+
+
+def test_every_damage_reaches_a_reader_and_every_good_file_is_read(reader):
+    for name in READERS:
+        reader.good(name)
+    kinds = set()
+    for seed in range(300):
+        folder = reader.folder / "case"
+        damage.restore(reader.good(sorted(READERS)[seed % len(READERS)]), folder)
+        kinds.add(damage.damage(folder, np.random.default_rng(seed))["damage"])
+    assert kinds == set(damage.DAMAGES)
+
+
+def test_a_reader_that_dies_or_unpickles_or_writes_is_noticed(tmp_path):
+    """A process with three bad readers, asked as the campaign asks."""
+    script = """
+import os, pickle, sys
+from pathlib import Path
+from experiments.campaigns import good_files, reader
+good_files.READERS |= {
+    "pickle": (None, lambda at: pickle.loads((at / "x").read_bytes())),
+    "writes": (None, lambda at: Path(at.parent / "outside").write_text("x")),
+    "net": (None, lambda at: __import__("socket").create_connection(("127.0.0.1", 9), 0.1)),
+    "memory": (None, lambda at: sum(bytearray(300 * 2**20)[::4096]) and (1 / 0)),
+    "bare": (None, lambda at: {}["a"]),
+    "dies": (None, lambda at: os._exit(3)),
+}
+reader.main()
+"""
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "x").write_bytes(
+        damage.PICKLE.replace(b"cos\nsystem", b"cbuiltins\nlen").replace(b"touch", b"t")
+    )
+    reader = files.Reader(tmp_path)
+    reader._process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
+    said = {name: reader.ask(name, tmp_path / "case") for name in ("pickle", "writes", "net", "memory", "bare", "dies")}
+    reader.close()
+    faults = {name: files.fault(answer, tmp_path / "case") for name, answer in said.items()}
+    assert "pickle.find_class" in faults["pickle"] and "writes" in faults["writes"] and "socket" in faults["net"]
+    assert faults["bare"] == "KeyError instead of a ValueError" and faults["dies"] == "died instead of a ValueError"
+    assert said["memory"]["growth_mb"] > 200
+    named = {"outcome": "named", "message": str(tmp_path), "seconds": 0.1, "growth_mb": 1.0, "events": []}
+    assert files.fault(named, tmp_path) is None
+    assert "names no file" in files.fault(named | {"message": "bad"}, tmp_path)
+    assert "2.0 s" in files.fault(named | {"seconds": 2.0}, tmp_path)
+    assert "300.0 MB" in files.fault(named | {"growth_mb": 300.0}, tmp_path)
+    assert Path(tmp_path / "outside").exists()
