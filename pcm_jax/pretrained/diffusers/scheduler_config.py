@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pcm_jax.pretrained.diffusers.config import read_json
 from pcm_jax.types import PredictionType
 
@@ -117,6 +119,16 @@ KNOWN: dict[str, Known] = {
 }
 
 
+_NUMBERS = {"num_train_timesteps", "beta_start", "beta_end", "steps_offset", "shift", "flow_shift", "clip_sample_range"}
+_NUMBERS |= {"sample_max_value", "dynamic_thresholding_ratio"}
+
+
+def _betas(value: Any, file: str) -> list[float]:
+    if not isinstance(value, list) or not all(isinstance(beta, (int, float)) and 0 <= beta <= 1 for beta in value):
+        raise ValueError(f"{file}: trained_betas must be a list of numbers in [0, 1]; copy the file again")
+    return value
+
+
 def read(path: Path, scheduler: str | None) -> tuple[Path, str, dict[str, Any]]:
     """(file, class, its configuration); arguments and errors as of `load_scheduler`."""
     file = path / "scheduler_config.json" if path.suffix != ".json" else path
@@ -138,7 +150,19 @@ def complete(config: dict[str, Any], file: str, scheduler: str | None = None) ->
     config = known.defaults | given
     for key, values in known.renamed.items():
         config[key] = values.get(config[key], config[key])
+    for key in _NUMBERS & config.keys():
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise ValueError(f"{file}: {key} must be a number, got {value!r}; copy the file again")
+    if config.get("num_train_timesteps", 1) < 1 or config["num_train_timesteps"] != int(config["num_train_timesteps"]):
+        raise ValueError(f"{file}: num_train_timesteps must be a whole number, got {config['num_train_timesteps']!r}")
     betas = config.get("trained_betas") is not None
+    count = config["num_train_timesteps"]
+    if betas and len(_betas(config["trained_betas"], file)) != count:
+        raise ValueError(
+            f"{file}: trained_betas has {len(config['trained_betas'])} entries for {count} training steps; they are one "
+            "for each"
+        )
     for key, allowed in known.only.items():
         if config.get(key, allowed[0]) not in allowed and not (betas and key == "beta_schedule"):
             remedy = "; or write the betas out as a list under 'trained_betas'" if key == "beta_schedule" else ""

@@ -14,7 +14,6 @@ from pcm_jax import guidance
 from pcm_jax.pretrained import diffusers
 from tests.pretrained.diffusers import folders
 from tests.reference import random_models as cases
-from tests.reference import random_schedulers as samplers
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,9 @@ def pipeline(folder, name, kind):
     folders.write(folder / "transformer", name)
     folders.write(folder / "vae", "kl")
     (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(samplers.SCHEDULERS["ddim-celeba"]))
+    (folder / "scheduler/scheduler_config.json").write_text(
+        json.dumps({"_class_name": "DDIMScheduler", "clip_sample": False})
+    )
     parts = {"transformer": cases.CASES[name]["_class_name"], "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
     index = {"_class_name": kind} | {part: ["diffusers", value] for part, value in parts.items()}
     (folder / "model_index.json").write_text(json.dumps(index))

@@ -131,6 +131,13 @@ def test_zero_terminal_snr(tmp_path):
             {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"},
             "'flow_prediction' goes with use_flow_sigmas",
         ),
+        ({"_class_name": "DDIMScheduler", "beta_start": "small"}, "beta_start must be a number, got 'small'"),
+        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 9.5}, r"must be a whole number, got 9\.5"),
+        ({"_class_name": "DDIMScheduler", "trained_betas": 0.1}, "trained_betas must be a list of numbers"),
+        (
+            {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]},
+            "trained_betas has 2 entries for 1000",
+        ),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}, "invert_sigmas = True is not"),
     ],
 )
