@@ -1,5 +1,6 @@
 """A small cut of every campaign, and that each would see what it looks for."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.campaigns import common, damage, exactness, files, soak
+from experiments.campaigns import common, damage, exactness, files, recurrences, soak
 from experiments.campaigns.common import Options
 from experiments.campaigns.good_files import READERS
 from experiments.figures import ROOT
@@ -157,3 +158,25 @@ def test_exactness_sees_what_is_not_equal(monkeypatch):
     monkeypatch.setattr(exactness, "ways", lambda seed, static: {"window": lambda arrays: wrong(arrays, static)})
     (found,) = exactness.unequal(0)
     assert found["way"] == "window" and found["results"] and found["rounds"] and abs(found["apart"] - 1e-3) < 1e-6
+
+
+def test_random_recurrences_are_lax_scans(tmp_path, monkeypatch):
+    monkeypatch.setattr(recurrences, "GROUP", 2)
+    found = recurrences.run(options(tmp_path, 48), QUIET, progress=False)
+    assert found["counts"]["samples"] == 48 and found["counts"]["certified"] > 40
+    assert found["counts"]["leaked"] == 0 and found["unequal"] == [] and found["counts"]["over"] == 0
+    assert figures(tmp_path)["campaign.recurrences_over"] == 0
+
+
+def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
+    right = recurrences.solve
+
+    def off(program, arrays, **changes):
+        out = right(program, arrays, **changes)
+        return dataclasses.replace(out, carry=jax.tree.map(lambda leaf: leaf + 1.0, out.carry))
+
+    monkeypatch.setattr(recurrences, "solve", off)
+    jax.clear_caches()
+    found = recurrences.measure(0, cases=1)
+    jax.clear_caches()
+    assert found["over"] == found["certified"] > 0 and found["failures"][0]["ratio"] > 3
