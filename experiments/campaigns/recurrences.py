@@ -1,8 +1,8 @@
 """`pcm.scan` on random recurrences: pytree carries, expansive and stiff steps, bad guesses and adapters, in float64.
 
 A group of cases shares a program: which leaves the carry has and how they read each other, steps, window, slope, guess.
-Certified carries are compared with `lax.scan`'s; the group's first case is run again under jit, by vmap over samples, and
-on 2, 4 or 8 devices by pmap and by shard_map: results and carries must be equal, up to the rounding of float64.
+Certified carries are compared with `lax.scan`'s; the group's first case is run again under jit and on 2, 4 or 8 devices
+by pmap and by shard_map: results and carries must be equal, up to the rounding of float64.
 """
 
 from __future__ import annotations
