@@ -3,6 +3,7 @@
     python -m experiments.campaigns exactness --cases 10000   # certified samples over their tolerance, all executors
     python -m experiments.campaigns files --cases 1000        # damaged files that no reader names
     python -m experiments.campaigns kills --cases 100         # killed runs that do not end like others
+    python -m experiments.campaigns recurrences --cases 10000 # the same of pcm.scan, on random recurrences
     python -m experiments.campaigns soak --cases 10000        # recompilations and memory of one long process
 
 All go on where they were stopped (experiments/out/campaigns) and write experiments/results/campaign_NAME.json.
@@ -22,14 +23,14 @@ from rich.console import Console
 from experiments.campaigns.common import Options
 from experiments.figures import RESULTS
 
-CASES = {"exactness": 10_000, "files": 1000, "kills": 100, "soak": 10_000}
+CASES = {"exactness": 10_000, "files": 1000, "kills": 100, "recurrences": 10_000, "soak": 10_000}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """name: of the campaign. cases: by default those of its goal."""
 
-    name: Annotated[Literal["exactness", "files", "kills", "soak"], tyro.conf.Positional]
+    name: Annotated[Literal["exactness", "files", "kills", "recurrences", "soak"], tyro.conf.Positional]
     cases: int | None = None
     seed: int = 0
     out: Path = Path("experiments/out/campaigns")
@@ -39,7 +40,7 @@ class Config:
 def main(config: Config) -> None:
     """Run one."""
     # Before the first array: the executors spread the window over eight CPU devices.
-    if config.name == "exactness":
+    if config.name in ("exactness", "recurrences"):
         jax.config.update("jax_num_cpu_devices", 8)
     cases = CASES[config.name] if config.cases is None else config.cases
     if cases < 1:

@@ -113,8 +113,9 @@ def _kept(folder: Path, seed: int) -> dict[str, Any]:
 def _fingerprint() -> str:
     """Of the sampler's code and the cases'."""
     digest = hashlib.sha256()
+    rooms = ("sampling", "recurrence", "solvers", "switching", "parallel")
     places = [
-        *sorted((Path(pcm_jax.__file__).parent / "sampling").glob("*.py")),
+        *(path for room in rooms for path in sorted((Path(pcm_jax.__file__).parent / room).glob("*.py"))),
         *sorted(Path(__file__).parent.glob("*.py")),
     ]
     for path in places:

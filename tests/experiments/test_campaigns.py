@@ -1,15 +1,18 @@
 """A small cut of every campaign, and that each would see what it looks for."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.campaigns import common, damage, files
+from experiments.campaigns import common, damage, exactness, files, recurrences, soak
 from experiments.campaigns.common import Options
 from experiments.campaigns.good_files import READERS
 from experiments.figures import ROOT
@@ -115,3 +118,65 @@ reader.main()
     assert "2.0 s" in files.fault(named | {"seconds": 2.0}, tmp_path)
     assert "300.0 MB" in files.fault(named | {"growth_mb": 300.0}, tmp_path)
     assert Path(tmp_path / "outside").exists()
+
+
+def test_soak(tmp_path):
+    found = soak.run(options(tmp_path, 60), QUIET, progress=False)
+    assert figures(tmp_path)["campaign.soak_recompilations"] == 0
+    assert found["different_in_threads"] == {"samples": 0, "decisions": 0}
+    assert found["samples"]["growth_mb"] < 20 and found["decisions"]["p99_ms"] > 0
+
+
+def test_soak_sees_compilations_memory_and_other_bits():
+    kept, count = [], iter(range(1000))
+
+    def leaks(number):
+        kept.append(np.ones((1 + number // 20, 2**17)))  # a MB at least
+        return np.asarray(jax.jit(lambda x: x + 1)(np.ones(1 + number // 30)))
+
+    found = soak.soak(leaks, "leaks", 100, QUIET, False)
+    assert found["compiled"] >= 3 and found["growth_mb"] > 20
+    assert soak.different_in_threads(lambda number: np.asarray(next(count)), 5) > 0
+
+
+def test_exactness(tmp_path):
+    """One group of the campaign: the samples over their tolerance, and one way of each kind."""
+    found = exactness.unequal(2, ("vmap", "pmap"))
+    assert found == []
+
+
+@pytest.mark.fast
+def test_exactness_sees_what_is_not_equal(monkeypatch):
+    calls = iter([0.0, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])
+
+    def wrong(arrays, static, **changes):
+        x = np.ones((2, 4)) + next(calls)
+        stats = types.SimpleNamespace(rounds=np.ones(2))
+        return types.SimpleNamespace(sample=x, result=np.zeros(2), stats=stats)
+
+    monkeypatch.setattr(exactness, "sample", wrong)
+    monkeypatch.setattr(exactness, "ways", lambda seed, static: {"window": lambda arrays: wrong(arrays, static)})
+    (found,) = exactness.unequal(0)
+    assert found["way"] == "window" and found["results"] and found["rounds"] and abs(found["apart"] - 1e-3) < 1e-6
+
+
+def test_random_recurrences_are_lax_scans(tmp_path, monkeypatch):
+    monkeypatch.setattr(recurrences, "GROUP", 2)
+    found = recurrences.run(options(tmp_path, 48), QUIET, progress=False)
+    assert found["counts"]["samples"] == 48 and found["counts"]["certified"] > 40
+    assert found["counts"]["leaked"] == 0 and found["unequal"] == [] and found["counts"]["over"] == 0
+    assert figures(tmp_path)["campaign.recurrences_over"] == 0
+
+
+def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
+    right = recurrences.solve
+
+    def off(program, arrays, **changes):
+        out = right(program, arrays, **changes)
+        return dataclasses.replace(out, carry=jax.tree.map(lambda leaf: leaf + 1.0, out.carry))
+
+    monkeypatch.setattr(recurrences, "solve", off)
+    jax.clear_caches()
+    found = recurrences.measure(0, cases=1)
+    jax.clear_caches()
+    assert found["over"] == found["certified"] > 0 and found["failures"][0]["ratio"] > 3

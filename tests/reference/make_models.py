@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import full_sizes  # noqa: E402
 import random_loras as loras  # noqa: E402
 import random_models as cases  # noqa: E402 - they lie beside this file
 import random_policies as policies  # noqa: E402
@@ -44,8 +45,12 @@ def channels_last(x: torch.Tensor) -> np.ndarray:
 def build(name: str) -> Any:
     if name in policies.CASES:
         return with_weights(torch_unet1d.ConditionalUnet1D(policies.CASES[name]))
-    config = {key: value for key, value in cases.CASES[name].items() if not key.startswith("_")}
-    return with_weights(getattr(diffusers, cases.CASES[name]["_class_name"])(**config))
+    return with_weights(described(cases.CASES[name]))
+
+
+def described(config: dict[str, Any]) -> Any:
+    options = {key: value for key, value in config.items() if not key.startswith("_")}
+    return getattr(diffusers, config["_class_name"])(**options)
 
 
 def with_weights(model: Any) -> Any:
@@ -101,6 +106,9 @@ def main() -> None:
                     arrays[f"{name}/{size[0]}x{size[1]}/{part}"] = value
             if folders:
                 model.save_pretrained(folders / name)
+        for name, config in full_sizes.CASES.items():
+            with torch.device("meta"):
+                digests[name] = digest(described(config))
         for name in policies.CASES:
             model = build(name)
             digests[name] = digest(model)

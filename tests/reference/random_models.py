@@ -173,6 +173,15 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_head_dim": [1, 2],
         "use_linear_projection": True,
     },
+    "condition-asymmetric": _CONDITION  # SSD-1B's way of being smaller than SDXL
+    | {
+        "block_out_channels": [8, 8],
+        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        "transformer_layers_per_block": [[2], 1],
+        "reverse_transformer_layers_per_block": [1, [1, 2]],
+        "mid_block_type": "UNetMidBlock2D",
+    },
     "dit": _DIT,
     "dit-plain": _DIT
     | {"_class_name": "Transformer2DModel", "out_channels": 4, "patch_size": 4}

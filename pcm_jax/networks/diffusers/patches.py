@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,19 +13,20 @@ from pcm_jax.networks.diffusers.layers import Settings
 from pcm_jax.types import Array
 
 
-def sincos(height: int, width: int, dim: int, base: int) -> np.ndarray:
+def sincos(height: int, width: int, dim: int, base: int, xp: Any = np) -> Any:
     r"""Positions of a grid `[height, width, dim]`, float32: sines and cosines of the column, then of the row.
 
         [sin(w_k p), cos(w_k p)],   w_k = 10000^(-4 k / dim),   p = i base / n
 
-    base: patches along a side at the size that the network was trained on; other grids are stretched to it.
+    base: patches along a side at the size that the network was trained on; other grids are stretched to it. xp: numpy
+    for a constant of the program, jax.numpy to compute it there.
     """
-    frequency = 10_000.0 ** (-np.arange(dim // 4) / (dim / 4))
-    rows, columns = (np.arange(size, dtype=np.float32) / np.float32(size / base) for size in (height, width))
-    waves = [np.concatenate([np.sin(p), np.cos(p)], -1) for p in (np.outer(p, frequency) for p in (columns, rows))]
+    frequency = 10_000.0 ** (-xp.arange(dim // 4) / (dim / 4))
+    rows, columns = (xp.arange(size, dtype=np.float32) / np.float32(size / base) for size in (height, width))
+    waves = [xp.concatenate([xp.sin(p), xp.cos(p)], -1) for p in (xp.outer(p, frequency) for p in (columns, rows))]
     shape = (height, width, dim // 2)
-    both = [np.broadcast_to(waves[0][None], shape), np.broadcast_to(waves[1][:, None], shape)]
-    return np.concatenate(both, axis=-1).astype(np.float32)
+    both = [xp.broadcast_to(waves[0][None], shape), xp.broadcast_to(waves[1][:, None], shape)]
+    return xp.concatenate(both, axis=-1).astype(np.float32)
 
 
 class PatchEmbed(nn.Module):
@@ -56,7 +58,8 @@ class PatchEmbed(nn.Module):
             )
 
         def initial(_: Array) -> Array:
-            return jnp.asarray(sincos(side, side, self.features, self.base)).reshape(1, side * side, self.features)
+            # As a constant it would be gigabytes for a moment: the largest grids are of 384 x 384.
+            return sincos(side, side, self.features, self.base, jnp).reshape(1, side * side, self.features)
 
         stored = self.param("pos_embed", initial)
         top, left = (side - height) // 2, (side - width) // 2

@@ -58,6 +58,7 @@ class UNet2DConditionModel(nn.Module):
     norm_eps: float = 1e-5
     cross_attention_dim: PerLevel = 1280
     transformer_layers_per_block: PerLevel = 1
+    reverse_transformer_layers_per_block: tuple[Any, ...] | None = None
     encoder_hid_dim: int | None = None
     encoder_hid_dim_type: Literal["text_proj"] | None = None
     attention_head_dim: PerLevel = 8
@@ -96,7 +97,7 @@ class UNet2DConditionModel(nn.Module):
                 channels[index],
                 level(self.layers_per_block, index),
                 self._of_block(s, kind),
-                self._attending(kind, index, level(self.layers_per_block, index)),
+                self._attending(kind, index, level(self.layers_per_block, index), self._depth(index)),
                 None if index == count - 1 else "resnet" if kind.resnet else "conv",
                 self.downsample_padding,
                 name=f"down_blocks.{index}",
@@ -111,7 +112,7 @@ class UNet2DConditionModel(nn.Module):
                 channels[index],
                 number,
                 self._of_block(s, kind),
-                self._attending(kind, index, number),
+                self._attending(kind, index, number, self._depth(index, step)),
                 None if index == 0 else "resnet" if kind.resnet else "conv",
                 name=f"up_blocks.{step}",
             )
@@ -154,7 +155,12 @@ class UNet2DConditionModel(nn.Module):
         skip, scale = self.resnet_skip_time_act, self.resnet_out_scale_factor
         return dataclasses.replace(settings, skip_time_activation=skip, output_scale=scale)
 
-    def _attending(self, kind: Kind, index: int, layers: int) -> Attending:
+    def _depth(self, index: int, step: int | None = None) -> Any:
+        """Transformer blocks of a level, one number or one for each layer; step: of the way up, which may differ."""
+        own = self.reverse_transformer_layers_per_block
+        return level(self.transformer_layers_per_block, index) if own is None or step is None else own[step]
+
+    def _attending(self, kind: Kind, index: int, layers: int, depth: Any) -> Attending:
         """`attention_head_dim` counts heads where a block attends to text, a misnomer that diffusers keeps."""
         heads = level(self.attention_head_dim, index)
         return Attending(
@@ -162,7 +168,7 @@ class UNet2DConditionModel(nn.Module):
             head_dim=heads,
             groups=self.norm_num_groups,
             heads=heads,
-            depths=(level(self.transformer_layers_per_block, index),) * layers,
+            depths=depth if isinstance(depth, tuple) else (depth,) * layers,
             linear=self.use_linear_projection,
             only_cross=level(self.only_cross_attention, index),
         )
@@ -171,7 +177,7 @@ class UNet2DConditionModel(nn.Module):
         if self.mid_block_type is None:
             return x
         cross = self.mid_block_type == "UNetMidBlock2DCrossAttn"
-        attending = self._attending(Kind("text"), -1, 1)
+        attending = self._attending(Kind("text"), -1, 1, self._depth(-1))
         attending = dataclasses.replace(attending, only_cross=False)
         settings = dataclasses.replace(settings, output_scale=self.mid_block_scale_factor)
         # Without attention to the text diffusers leaves out the second residual block too.

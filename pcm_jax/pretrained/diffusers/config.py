@@ -64,7 +64,6 @@ SPECS: dict[str, Spec] = {
             "attention_type": "default",
             "time_cond_proj_dim": None,
             "num_attention_heads": None,
-            "reverse_transformer_layers_per_block": None,
         },
         # The last three belong to blocks and embeddings that are not supported.
         ignored=frozenset({"sample_size", "dropout", "upcast_attention", "cross_attention_norm"})
@@ -88,6 +87,7 @@ SPECS: dict[str, Spec] = {
     ),
 }
 _ACTIVATION_KEYS = ("act_fn", "time_embedding_act_fn", "timestep_post_act")
+_DEPTHS = ("transformer_layers_per_block", "reverse_transformer_layers_per_block")
 DENOISERS = tuple(name for name in SPECS if name not in ("AutoencoderKL", "VQModel"))
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 
@@ -176,10 +176,12 @@ def _check_levels(module: Any, spec: Spec, where: str) -> None:
                 kind_of(name, known)
             except ValueError as error:
                 raise ValueError(f"{where}: {key}: {error}") from error
-    for key in ("layers_per_block", "attention_head_dim", "transformer_layers_per_block", "only_cross_attention"):
+    for key in ("layers_per_block", "attention_head_dim", "only_cross_attention", *_DEPTHS):
         value = getattr(module, key, None)
-        if isinstance(value, tuple) and (len(value) != count or any(isinstance(entry, tuple) for entry in value)):
+        nested = key not in _DEPTHS and isinstance(value, tuple) and any(isinstance(entry, tuple) for entry in value)
+        if isinstance(value, tuple) and (len(value) != count or nested):
             raise ValueError(f"{where}: {key} = {value!r} is not supported; give one value, or one for each level")
+    _check_depths(module, where)
     if isinstance(width := getattr(module, "cross_attention_dim", None), tuple) and len(set(width)) > 1:
         raise ValueError(f"{where}: cross_attention_dim = {width!r} is not supported; all levels must see one width")
     if getattr(module, "time_embedding_type", "") == "learned" and not module.num_train_timesteps:
@@ -188,6 +190,21 @@ def _check_levels(module: Any, spec: Spec, where: str) -> None:
         for key in ("addition_time_embed_dim", "projection_class_embeddings_input_dim"):
             if not getattr(module, key):
                 raise ValueError(f"{where}: addition_embed_type = 'text_time' needs {key}; add it")
+
+
+def _check_depths(module: Any, where: str) -> None:
+    """Transformer blocks by layer, on the way down and up (SSD-1B), which have other numbers of layers."""
+    down, up = (getattr(module, key, None) for key in _DEPTHS)
+    if up is None and isinstance(down, tuple) and any(isinstance(entry, tuple) for entry in down):
+        raise ValueError(f"{where}: {_DEPTHS[0]} = {down!r} by layer needs {_DEPTHS[1]} too; add it")
+    for key, value, more in ((_DEPTHS[0], down, 0), (_DEPTHS[1], up, 1)):
+        for index, entry in enumerate(value if isinstance(value, tuple) else ()):
+            layers = module.layers_per_block
+            number = layers if not isinstance(layers, tuple) else layers[index] if not more else layers[-1 - index]
+            if isinstance(entry, tuple) and len(entry) != number + more:
+                raise ValueError(
+                    f"{where}: {key} = {value!r} must have {number + more} numbers in level {index}, one for each layer"
+                )
 
 
 def _check_patches(module: Any, where: str) -> None:

@@ -51,7 +51,17 @@ def test_configurations(tmp_path, changes, message):
             {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"},
             "mid_block_type = 'UNetMidBlock2DSimpleCrossAttn' is not",
         ),
-        ({"transformer_layers_per_block": [[1, 2], 1]}, "transformer_layers_per_block = .* give one value"),
+        ({"transformer_layers_per_block": [1, 1, 1]}, "transformer_layers_per_block = .* give one value"),
+        ({"layers_per_block": [[1, 2], 1]}, "layers_per_block = .* give one value"),
+        ({"transformer_layers_per_block": [[1], 1]}, "by layer needs reverse_transformer_layers_per_block too; add"),
+        (
+            {"transformer_layers_per_block": [[1, 2], 1], "reverse_transformer_layers_per_block": [1, [1, 1]]},
+            "must have 1 numbers in level 0, one for each layer",
+        ),
+        (
+            {"transformer_layers_per_block": [[1], 1], "reverse_transformer_layers_per_block": [[1], [1, 1]]},
+            "must have 2 numbers in level 0, one for each layer",
+        ),
         ({"cross_attention_dim": [8, 12]}, r"cross_attention_dim = \(8, 12\) is not supported"),
     ],
 )

@@ -82,14 +82,14 @@ def test_the_key_map_is_one_to_one_and_moves_axes(unet):
     assert sources["time_embedding/linear_1/kernel"].axes == (1, 0)
 
 
-def test_bfloat16_is_near_float32(tmp_path):
-    given = cases.inputs("stable-diffusion", (8, 8))
+@pytest.mark.parametrize("name", ["stable-diffusion", "sdxl", "dit", "sd3.5"])
+def test_bfloat16_is_near_float32(tmp_path, name):
+    given = cases.inputs(name, (8, 8))
     x, t = jnp.asarray(given["x"]), jnp.asarray(given["t"])
-    folder = folders.write(tmp_path, "stable-diffusion")
-    model = diffusers.load_denoiser(folder, dtype=jnp.bfloat16)
+    model = diffusers.load_denoiser(folders.write(tmp_path, name), dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(jnp.bfloat16)}
     out = jax.jit(model.model_fn)(model.params, x, t, import_study.cond_of(given))
-    expected = folders.ARRAYS["stable-diffusion/8x8/out"]
+    expected = folders.ARRAYS[f"{name}/8x8/out"]
     assert out.dtype == jnp.float32
     assert 1e-4 < np.max(np.abs(out - expected)) / np.max(np.abs(expected)) < 0.05
 
