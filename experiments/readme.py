@@ -68,6 +68,18 @@ def coverage(result: Mapping[str, Any]) -> str:
     return f"{_table(titles, rows, numeric=range(3, 9))}\n\n{about}\n"
 
 
+def bench_solvers(result: Mapping[str, Any]) -> str:
+    """A line for each solver: its network calls one after the other, and the rounds of each way to solve it."""
+    ways = list(dict.fromkeys(row["way"] for row in result["rows"]))
+    found = {(row["solver"], row["way"]): row for row in result["rows"]}
+    lines = [
+        [name, str(found[name, ways[0]]["steps"]), *(f"{found[name, way]['rounds_mean']:.1f}" for way in ways)]
+        for name in dict.fromkeys(row["solver"] for row in result["rows"])
+    ]
+    table = _table(["solver", "calls", *ways], lines, numeric=range(1, 2 + len(ways)))
+    return f"{table}\n\nMean rounds of {result['config']['batch']} samples, {result['device']}.\n"
+
+
 def figures(result: Mapping[str, Any]) -> str:
     """Every headline number."""
     rows = [
@@ -183,6 +195,7 @@ def recipes(result: Mapping[str, Any]) -> str:
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "demo": demo,
     "coverage_shipped": coverage,
+    "bench_solvers": bench_solvers,
     "figures": figures,
     "pcm_study_digits": pcm_study,
     "pcm_study_fashion": pcm_study,

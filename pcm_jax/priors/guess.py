@@ -26,7 +26,7 @@ def trajectory(
 ) -> Array:
     r"""A first guess of the trajectory, for `sample_picard(init=..)`: the solver's own rows, clip and noise included.
 
-        x_{i+1} = solver.hold(x_i, clip(E[x_0 | x_i]))
+        x_{i+1} = solver.hold(x_i, clip(E[x_0 | x_i]), unclipped=E[x_0 | x_i])
 
     Args:
         prior: of the model's samples.
@@ -41,7 +41,8 @@ def trajectory(
     noise, z, given, without = _prepare(prior, solver, noise, step_noise, cond, guidance)
     batch, shape = noise.shape[0], noise.shape
 
-    def predict(x: Array, row: Solver) -> Array:
+    def predict(x: Array, row: Solver) -> tuple[Array, Array]:
+        """Inside the clip, and before it."""
         alpha, sigma = (jnp.asarray(column, x.dtype).reshape(1, 1) for column in (row.alpha, row.sigma))
         data = given.posterior_mean(x, alpha, sigma)
         if without is not None and guidance is not None:
@@ -49,11 +50,12 @@ def trajectory(
             data = null + guidance * (data - null)
         # A clip that is a function takes one sample after the other: a row of the table for each.
         rows = jax.tree.map(lambda column: jnp.broadcast_to(column, (batch,)), row)
-        return rows.clipped(data.reshape(shape)).reshape(x.shape)
+        return rows.clipped(data.reshape(shape)).reshape(x.shape), data
 
     def body(carry: tuple[Array, Array | None], inputs: tuple[Solver, Array | None]) -> Any:
         (x, before), (row, z) = carry, inputs
-        x, f = row.hold(x, predict(x, row), before=before, z=z)
+        data, unclipped = predict(x, row)
+        x, f = row.hold(x, data, unclipped=unclipped, before=before, z=z)
         before = None if before is None else jnp.concatenate([before[1:], f[None]])
         return (x, before), x
 

@@ -132,10 +132,18 @@ class Solver:
         return self._from_others(new, before, z)
 
     def hold(
-        self, x: Array, data: Array, *, before: Sequence[Array] | Array | None = None, z: Array | None = None
+        self,
+        x: Array,
+        data: Array,
+        *,
+        unclipped: Array | None = None,
+        before: Sequence[Array] | Array | None = None,
+        z: Array | None = None,
     ) -> tuple[Array, Array]:
-        """(x', f) of a row whose data prediction is `data`, whatever its network predicts."""
+        """(x', f) of a row whose data prediction is `data`, `unclipped` before the clip, whatever its network says."""
         new = _expand(self.held_data, x) * x + _expand(self.data_gain, x) * data
+        if self.raw is not None and unclipped is not None:
+            new += _expand(self.raw, x) / _expand(self.data_p, x) * (unclipped - data)
         return self._from_others(new, before, z), self.remembered(x, data)
 
     def _from_others(self, new: Array, before: Sequence[Array] | Array | None, z: Array | None) -> Array:

@@ -42,6 +42,16 @@ def test_tables(tmp_path):
     assert readme.render(text, tmp_path) == text
 
 
+def test_rounds_of_every_solver(tmp_path):
+    row = {"solver": "PNDM-50", "steps": 51, "way": "secant", "rounds_mean": 7.875}
+    rows = [row, row | {"way": "secant + prior", "rounds_mean": 7.125}]
+    result = {"rows": rows, "config": {"batch": 8}, "device": "cpu"}
+    (tmp_path / "bench_solvers.json").write_text(json.dumps(result))
+    text = readme.render("<!-- begin:bench_solvers -->\n<!-- end:bench_solvers -->\n", tmp_path)
+    assert "| solver | calls | secant | secant + prior |" in text and "| PNDM-50 | 51 | 7.9 | 7.1 |" in text
+    assert "Mean rounds of 8 samples, cpu." in text
+
+
 def test_figures_table(tmp_path):
     figures.record("overhead.cpu", 1.04321, command="make bench", results=tmp_path)
     text = readme.render(TEXT, tmp_path)

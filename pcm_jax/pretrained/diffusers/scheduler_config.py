@@ -159,10 +159,8 @@ def complete(config: dict[str, Any], file: str, scheduler: str | None = None) ->
     betas = config.get("trained_betas") is not None
     count = config["num_train_timesteps"]
     if betas and len(_betas(config["trained_betas"], file)) != count:
-        raise ValueError(
-            f"{file}: trained_betas has {len(config['trained_betas'])} entries for {count} training steps; they are one "
-            "for each"
-        )
+        found = len(config["trained_betas"])
+        raise ValueError(f"{file}: trained_betas has {found} entries for {count} training steps; they are one for each")
     for key, allowed in known.only.items():
         if config.get(key, allowed[0]) not in allowed and not (betas and key == "beta_schedule"):
             remedy = "; or write the betas out as a list under 'trained_betas'" if key == "beta_schedule" else ""

@@ -34,6 +34,11 @@ def alphas_cumprod(config: dict[str, Any], *, finite: bool) -> np.ndarray:
     return found
 
 
+def table_of(name: str, config: dict[str, Any]) -> np.ndarray:
+    """alphas_cumprod as the class has it."""
+    return alphas_cumprod(config, finite=name not in ("DDIMScheduler", "DDPMScheduler"))
+
+
 def _betas(config: dict[str, Any]) -> np.ndarray:
     if config.get("trained_betas") is not None:
         return np.asarray(config["trained_betas"], np.float32)

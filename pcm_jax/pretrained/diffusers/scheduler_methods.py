@@ -28,8 +28,7 @@ class Source:
     @property
     def table(self) -> np.ndarray:
         """alphas_cumprod, float32."""
-        assert isinstance(self.schedule, VP)
-        return np.asarray(self.schedule.alphas_cumprod, np.float32)
+        return grids.table_of(self.name, self.config)
 
 
 @dataclasses.dataclass(frozen=True)

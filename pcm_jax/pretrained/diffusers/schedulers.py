@@ -68,7 +68,8 @@ def build_scheduler(name: str, config: dict[str, Any], file: str) -> Scheduler:
     if name == "FlowMatchEulerDiscreteScheduler":
         flow = RectifiedFlow(float(config["shift"]), int(config["num_train_timesteps"]))
         return Scheduler(name, flow, "velocity", None, config)
-    table = grids.alphas_cumprod(config, finite=name not in ("DDIMScheduler", "DDPMScheduler"))
+    # Theirs may rise at the last step of a zero terminal SNR, which keeps a little signal.
+    table = np.minimum.accumulate(grids.table_of(name, config))
     clean = (
         config["set_alpha_to_one"] if "set_alpha_to_one" in config else config.get("final_sigmas_type") != "sigma_min"
     )
