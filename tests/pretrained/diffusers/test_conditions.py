@@ -93,6 +93,7 @@ def test_prompts_guide_with_all_their_parts(models):
     [
         ("sdxl", lambda cond: cond["text"], r"needs cond=\{'text': .*'time_ids': .*\}; 'time_ids' is missing"),
         ("sdxl", lambda cond: cond | {"pooled": cond["pooled"][:, :5]}, r"cond\['pooled'\] has shape \(2, 5\).*, 6\)"),
+        ("sdxl", lambda cond: cond | {"time_ids": cond["time_ids"][0, :2]}, r"cond\['time_ids'\] has shape \(2,\)"),
         ("sdxl", lambda cond: cond | {"text": cond["text"][:, 0]}, "needs the text's embedding"),
         ("sd3", lambda cond: cond["text"], r"needs cond=\{'text'.*\}; 'text' is missing"),
         ("sd3", lambda cond: {"text": cond["text"]}, "'pooled' is missing"),
