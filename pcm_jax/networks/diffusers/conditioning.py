@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.networks.diffusers.layers import Settings, TimestepEmbedding
+from pcm_jax.networks.diffusers.layers import Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.types import Array
 
 
@@ -31,6 +31,18 @@ def part(cond: Any, key: str, batch: int, width: int | None, example: str) -> Ar
         wanted = f"({batch}, .., {width or 'any'})"
         raise ValueError(f"cond[{key!r}] has shape {tuple(found.shape)}, this network takes {wanted}: cond={example}")
     return found
+
+
+def text_and_sizes(cond: Any, batch: int, width: int, dim: int, cos_first: bool, shift: float) -> Array:
+    """The pooled text beside sinusoids, `dim` for each, of sizes and crops: `[B, width]`, or `[1, width]` for all."""
+    told = "{'text': [B, L, D], 'pooled': [B, P], 'time_ids': [B, n]}"
+    ids = part(cond, "time_ids", batch, None, told)
+    if ids.ndim != 2:
+        raise ValueError(f"cond['time_ids'] has shape {tuple(ids.shape)}; it is a row of sizes for each sample: {told}")
+    pooled = part(cond, "pooled", batch, width - dim * ids.shape[1], told)
+    waves = sinusoidal(ids.reshape(-1), dim, cos_first=cos_first, shift=shift).reshape(ids.shape[0], -1)
+    rows = max(len(pooled), len(waves))
+    return jnp.concatenate([jnp.broadcast_to(each, (rows, each.shape[1])) for each in (pooled, waves)], axis=-1)
 
 
 def class_features(

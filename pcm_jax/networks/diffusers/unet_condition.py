@@ -16,12 +16,10 @@ from jax.typing import DTypeLike
 
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, UpBlock
-from pcm_jax.networks.diffusers.conditioning import class_features, example, part
+from pcm_jax.networks.diffusers.conditioning import class_features, example, text_and_sizes
 from pcm_jax.networks.diffusers.layers import ACTIVATIONS, GaussianFourier, Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.networks.diffusers.unet import output
 from pcm_jax.types import Array, Cond
-
-_TEXT_TIME = "{'text': [B, L, D], 'pooled': [B, P], 'time_ids': [B, n]}"
 
 PerLevel = Any
 """One value for all levels, or a tuple with one for each."""
@@ -203,19 +201,11 @@ class UNet2DConditionModel(nn.Module):
         if self.addition_embed_type == "text_time":
             silu = dataclasses.replace(settings, activation="silu")
             embed = TimestepEmbedding(width, silu, name="add_embedding")
-            time = time + embed(self._pooled(cond, t.shape[0]))
+            assert self.addition_time_embed_dim and self.projection_class_embeddings_input_dim
+            waves = self.addition_time_embed_dim, self.flip_sin_to_cos, self.freq_shift
+            added = text_and_sizes(cond, t.shape[0], self.projection_class_embeddings_input_dim, *waves)
+            time = time + embed(added.astype(self.dtype))
         return ACTIVATIONS[self.time_embedding_act_fn](time) if self.time_embedding_act_fn else time
-
-    def _pooled(self, cond: Cond, batch: int) -> Array:
-        """The pooled text beside the sinusoids of sizes and crops, `[B, P + n D]`."""
-        ids = part(cond, "time_ids", batch, None, _TEXT_TIME)
-        size, dim = self.projection_class_embeddings_input_dim, self.addition_time_embed_dim
-        assert size is not None and dim is not None and ids.ndim == 2
-        pooled = part(cond, "pooled", batch, size - dim * ids.shape[1], _TEXT_TIME)
-        waves = sinusoidal(ids.reshape(-1), dim, cos_first=self.flip_sin_to_cos, shift=self.freq_shift)
-        parts = [pooled, waves.reshape(ids.shape[0], -1)]
-        rows = max(each.shape[0] for each in parts)
-        return jnp.concatenate([jnp.broadcast_to(each, (rows, each.shape[1])) for each in parts], -1).astype(self.dtype)
 
     def _text(self, text: Array | None, batch: int) -> Array:
         size = self._text_width

@@ -1,5 +1,6 @@
 """What SDXL, DiT and SD3 are told: by sample, shared by all, guided; and what they refuse."""
 
+import itertools
 import json
 import re
 
@@ -93,6 +94,7 @@ def test_prompts_guide_with_all_their_parts(models):
     [
         ("sdxl", lambda cond: cond["text"], r"needs cond=\{'text': .*'time_ids': .*\}; 'time_ids' is missing"),
         ("sdxl", lambda cond: cond | {"pooled": cond["pooled"][:, :5]}, r"cond\['pooled'\] has shape \(2, 5\).*, 6\)"),
+        ("sdxl", lambda cond: cond | {"time_ids": cond["time_ids"][0, :2]}, r"cond\['time_ids'\] has shape \(2,\)"),
         ("sdxl", lambda cond: cond | {"text": cond["text"][:, 0]}, "needs the text's embedding"),
         ("sd3", lambda cond: cond["text"], r"needs cond=\{'text'.*\}; 'text' is missing"),
         ("sd3", lambda cond: {"text": cond["text"]}, "'pooled' is missing"),
@@ -116,42 +118,50 @@ def test_sizes_that_do_not_fit(models):
         call(models["sd3"].params, jnp.zeros((2, 14, 8, 4)), t, cond)
 
 
-def pipeline(folder, name, kind):
+DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False}
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+
+
+def pipeline(folder, name, kind, scheduler):
     folders.write(folder / "transformer", name)
     folders.write(folder / "vae", "kl")
     (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(
-        json.dumps({"_class_name": "DDIMScheduler", "clip_sample": False})
-    )
-    parts = {"transformer": cases.CASES[name]["_class_name"], "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    parts = {"transformer": cases.CASES[name]["_class_name"], "vae": "AutoencoderKL"}
+    parts["scheduler"] = scheduler["_class_name"]
     index = {"_class_name": kind} | {part: ["diffusers", value] for part, value in parts.items()}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 
-def test_a_pipeline_of_dit(tmp_path):
-    found = diffusers.load_pipeline(pipeline(tmp_path, "dit-plain", "DiTPipeline"))
+def both(found, noise, cond):
+    """The sequential sample, and whether the parallel one is the same."""
     model, solver = found.denoiser, found.scheduler.solver(4)
-    noise, label = jax.random.normal(jax.random.key(0), (2, *model.sample_shape)), jnp.asarray([3, 1])
-    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=label)
-    out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=label, tol=0.0)
-    assert np.asarray(out.converged).all() and model.sample_shape == (8, 8, 4)
+    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=cond)
+    out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=cond, tol=0.0)
+    assert np.asarray(out.converged).all()
     np.testing.assert_allclose(out.sample, exact.sample, atol=1e-4)
+    return exact.sample
+
+
+def test_a_pipeline_of_dit(tmp_path):
+    found = diffusers.load_pipeline(pipeline(tmp_path, "dit-plain", "DiTPipeline", DDIM))
+    assert found.denoiser.sample_shape == (8, 8, 4)
+    both(found, jax.random.normal(jax.random.key(0), (2, 8, 8, 4)), jnp.asarray([3, 1]))
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(ValueError, match="names no 'unet' and no 'transformer'"):
         diffusers.load_pipeline(tmp_path)
 
 
-def test_sd3_is_sampled_as_a_flow(models):
-    model, (x, _, cond) = models["sd3"], given("sd3")
-    solver = pcm.solvers.euler(pcm.schedules.rectified_flow(shift=3.0), 4)
-    exact = pcm.sample_sequential(model.model_fn, model.params, x, solver, cond=cond)
-    out = pcm.sample_picard(model.model_fn, model.params, x, solver, cond=cond, tol=0.0)
-    assert np.asarray(out.converged).all()
-    np.testing.assert_allclose(out.sample, exact.sample, atol=1e-4)
-    # One step goes from the noise along the predicted velocity: x - v at sigma = 1, t = 1000.
-    one = pcm.sample_sequential(
-        model.model_fn, model.params, x, pcm.solvers.euler(pcm.schedules.rectified_flow(), 1), cond=cond
-    )
-    velocity = jax.jit(model.model_fn)(model.params, x, jnp.full(2, 1000.0), cond)
-    np.testing.assert_allclose(one.sample, x - velocity, atol=1e-5)
+def test_a_pipeline_of_sd3(tmp_path):
+    x, _, cond = given("sd3")
+    found = diffusers.load_pipeline(pipeline(tmp_path, "sd3", "StableDiffusion3Pipeline", FLOW))
+    assert found.scheduler.prediction == "velocity"
+    sample = both(found, x, cond)
+    # Euler by hand along what the network says, at t = 1000 sigma.
+    model, call = found.denoiser, jax.jit(found.denoiser.model_fn)
+    sigmas = np.append(np.asarray(found.scheduler.solver(4).sigma), 0.0)
+    for sigma, after in itertools.pairwise(sigmas):
+        velocity = call(model.params, x, jnp.full(2, 1000 * sigma, jnp.float32), cond)
+        x = x + np.float32(after - sigma) * velocity
+    np.testing.assert_allclose(sample, x, atol=1e-4)
