@@ -110,5 +110,5 @@ def test_histories_that_do_not_fit(seen, keys, message):
 def test_horizons_that_do_not_fit():
     with pytest.raises(ValueError, match=r"has 7 from now on, action_horizon is 8"):
         dataclasses.replace(POLICY, action_horizon=8)
-    with pytest.raises(ValueError, match="must be at least 1, got 0 and 4"):
+    with pytest.raises(ValueError, match="obs_horizon must be a whole number of at least 1, got 0"):
         dataclasses.replace(POLICY, obs_horizon=0)
