@@ -220,7 +220,7 @@ class _Unreadable(ValueError):
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:600]}"
 
 
 def _not_whole(value: Any) -> bool:

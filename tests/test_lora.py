@@ -106,7 +106,7 @@ def test_selection_rank_and_count():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "rank must be at least 1"),
+        ({"rank": 0}, "rank must be a whole number of at least 1"),
         ({"rank": 2.5}, "whole number"),
         ({"rank": 100}, r"choose 1\.\.8"),
         ({"rank": 2, "select": "attention"}, "matches none of the parameters: .*conv/"),

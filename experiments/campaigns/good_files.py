@@ -178,6 +178,17 @@ def write_zarr(folder: Path) -> None:
     group.create_array("meta/episode_ends", data=np.asarray((3, 7), np.int64))
 
 
+def write_walk(folder: Path) -> None:
+    """Three Push-T episodes long enough for chunks."""
+    import zarr
+
+    place = np.cumsum(np.random.default_rng(0).normal(scale=3.0, size=(120, 5)), axis=0).astype(np.float32) + 250
+    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
+    group.create_array("data/state", data=place)
+    group.create_array("data/action", data=place[:, :2] + 5)
+    group.create_array("meta/episode_ends", data=np.asarray((40, 70, 120), np.int64))
+
+
 def write_hdf5(folder: Path) -> None:
     import h5py
 

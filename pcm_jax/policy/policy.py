@@ -138,9 +138,10 @@ class Policy:
         lead = self._lead(history)
         single, wanted = len(lead) == 1, lead[:-1]
         if not checks.keys_of(key, wanted):
+            found = jnp.shape(key) if isinstance(key, jax.Array) else checks.shown(key)
             raise ValueError(
-                f"history {lead} needs PRNG keys of shape {wanted}, such as jax.random.key(0) or "
-                f"jax.random.split(key, B), got {checks.shown(key)}"
+                f"history {lead} needs keys of shape {wanted}, got {found}; they are PRNG keys such as "
+                "jax.random.key(0) or jax.random.split(key, B)"
             )
         if previous is not None and not isinstance(previous, Decision):
             raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")

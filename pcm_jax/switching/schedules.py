@@ -115,13 +115,13 @@ def after(rounds: int) -> Switch:
 
 def linear(stiffness: float, rounds: int) -> Switch:
     """lambda = clip(1 - stiffness * age / rounds, 0, 1), the paper's; 0 from rounds / stiffness on."""
-    stiffness = checks.number("linear() takes a stiffness that", stiffness, 0, above=True, hint="at 0 it never lets go")
+    stiffness = checks.number("the stiffness of linear()", stiffness, 0, above=True, hint="at 0 it never lets go")
     return _Linear(stiffness, _rounds("linear", rounds, 1))
 
 
 def frontier(rows_per_round: float) -> Switch:
     """lambda = 1 on rows >= rows_per_round * (age + 1): early rows go over to the base model first."""
-    name = "frontier() takes rows_per_round that"
+    name = "rows_per_round of frontier()"
     return _Frontier(checks.number(name, rows_per_round, 0, above=True, hint="the border has to move"))
 
 
@@ -147,7 +147,7 @@ def calibrated(table: ArrayLike) -> Switch:
 def adaptive(threshold: float = 0.05, rounds: int = 8) -> Switch:
     """lambda = 1 while the row's last residual is above `threshold` (units of the data) and its age under `rounds`."""
     hint = "units of the data; compare with the sampler's tol"
-    threshold = checks.number("adaptive() takes a threshold that", threshold, 0, above=True, hint=hint)
+    threshold = checks.number("the threshold of adaptive()", threshold, 0, above=True, hint=hint)
     return _Adaptive(threshold, _rounds("adaptive", rounds, 1))
 
 

@@ -170,8 +170,14 @@ class _Metrics:
         numbers = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         if self._path is not None:
             line = {"step": step, "seconds": round(time.perf_counter() - self._started, 3), **numbers}
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                with self._path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise OSError(
+                    f"the metrics of step {step} could not be written to {self._path} ({error}). Make room, or mend "
+                    "the disk, and start again: the run goes on from its last whole checkpoint"
+                ) from error
         return numbers
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.campaigns import common, damage, exactness, files, recurrences, soak
+from experiments.campaigns import common, damage, exactness, files, kills, recurrences, soak
 from experiments.campaigns.common import Options
 from experiments.campaigns.good_files import READERS
 from experiments.figures import ROOT
@@ -180,3 +180,54 @@ def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
     found = recurrences.measure(0, cases=1)
     jax.clear_caches()
     assert found["over"] == found["certified"] > 0 and found["failures"][0]["ratio"] > 3
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Victims that need no JAX: lines are added to a file, one every hundredth of a second."""
+    script = """
+import sys, time
+from pathlib import Path
+name, folder = sys.argv[1], Path(sys.argv[2])
+folder.mkdir(parents=True, exist_ok=True)
+done = len(list(folder.glob("line-*")))
+for number in range(done, 30):
+    (folder / "unfinished-line").write_text("x")
+    time.sleep(0.01)
+    (folder / "unfinished-line").rename(folder / f"line-{number}")
+if name == "leaves" and done:
+    (folder / "more.tmp").write_text("x")
+if name == "stops" and done:
+    sys.exit("I cannot go on")
+print(f'"{name} {0 if name != "differs" else done}"')
+"""
+
+    def start(name, folder):
+        command = [sys.executable, "-c", script, name, str(folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr(kills, "start", start)
+
+
+def test_kills_see_other_bits_ends_and_leftovers(quick, tmp_path):
+    whole = kills.Whole(tmp_path)
+    lost = {
+        name: [kills.measure(whole, tmp_path, [name], 0, index) for index in range(4)]
+        for name in ("good", "differs", "stops", "leaves")
+    }
+    assert not any(case["lost"] for case in lost["good"]) and any(case["killed_after"] for case in lost["good"])
+    for name, words in (("differs", "instead of"), ("stops", "I cannot go on"), ("leaves", "more.tmp")):
+        assert any(words in (case["lost"] or "") for case in lost[name]), lost[name]
+
+
+def test_a_real_run_is_killed_and_ends_like_others(tmp_path):
+    found = kills.run(options(tmp_path, 1), QUIET, names=("prior",), progress=False)
+    assert found["counts"]["lost"] == 0 and figures(tmp_path)["campaign.kills_lost"] == 0
+    assert found["victims"] == {"prior": 1} and found["full_disk"] is None
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    found = kills.full_disk(tmp_path)
+    if found is None:
+        pytest.skip("nothing can be mounted here")
+    assert found["failed"] and found["clear"] and found["left_steps"] and found["resumed"]

@@ -89,5 +89,5 @@ def test_bad_files_are_named(copy):
     with pytest.raises(ValueError, match=r"digits.json is no model configuration .*colour"):
         pretrained.load("digits", copy)
     (copy / "digits.json").write_text("{")
-    with pytest.raises(ValueError, match=r"digits.json is no model configuration"):
+    with pytest.raises(ValueError, match=r"digits.json is no JSON"):
         pretrained.load("digits", copy)

@@ -44,13 +44,13 @@ def test_a_table_is_read_by_round_and_row_and_ends():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: switching.linear(0, 5), "stiffness above 0"),
-        (lambda: switching.linear(-1.0, 5), "stiffness above 0"),
+        (lambda: switching.linear(0, 5), "stiffness of linear.* above 0"),
+        (lambda: switching.linear(-1.0, 5), "stiffness of linear.* above 0"),
         (lambda: switching.linear(1.0, 0), "whole number of rounds, at least 1"),
         (lambda: switching.after(-1), "whole number of rounds, at least 0"),
         (lambda: switching.after(1.5), "whole number of rounds"),
-        (lambda: switching.frontier(0), "rows_per_round above 0"),
-        (lambda: switching.adaptive(0.0), "threshold above 0"),
+        (lambda: switching.frontier(0), "rows_per_round of frontier.* above 0"),
+        (lambda: switching.adaptive(0.0), "threshold of adaptive.* above 0"),
         (lambda: switching.calibrated(np.ones(3)), r"\[rounds, rows\]"),
         (lambda: switching.calibrated(np.full((2, 3), 1.5)), "other values"),
         (lambda: switching.calibrated(np.full((2, 3), np.nan)), "other values"),

@@ -67,8 +67,8 @@ def test_parts_of_other_settings(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_samples": 0}, "at least 1, got 0 and 100"),
-        ({"batch_size": 0}, "at least 1, got 300 and 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"num_classes": 2, "observations": np.zeros((5, 1))}, "give one of them"),
         ({"num_classes": 200}, "draw more of it"),
         ({"num_steps": 0}, "num_steps"),

@@ -1,0 +1,203 @@
+"""A small run of everything that resumes: `python -m experiments.campaigns.victim NAME FOLDER`, prints a digest.
+
+Run twice with the same folder, or killed and run again, each must print what it prints in one go.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+import pcm_jax as pcm
+from experiments.campaigns import good_files
+from pcm_jax import lora, networks
+from pcm_jax.data import batch_iterator
+from pcm_jax.data.sources import ImageSource
+from pcm_jax.training import (
+    FinetuneConfig,
+    Labels,
+    OptimizerConfig,
+    TrainConfig,
+    collect,
+    denoising_loss,
+    finetune,
+    fit_prior_from_model,
+    train,
+)
+from pcm_jax.trees import fingerprint
+
+QUIET = Console(quiet=True)
+MODEL = networks.linen(networks.ResidualMLP(width=16, depth=1, num_classes=3))
+SCHEDULE = pcm.schedules.linear_vp(100)
+
+
+def params() -> Any:
+    """Of MODEL."""
+    like = MODEL.init(jax.random.key(0), jnp.zeros((1, 6)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
+    return good_files.drawn(like)
+
+
+def solver() -> pcm.solvers.Solver:
+    """Of MODEL."""
+    return pcm.solvers.ddim(SCHEDULE, 10, prediction="data")
+
+
+def trained(folder: Path) -> str:
+    """24 steps, a checkpoint after every third."""
+    images = np.random.default_rng(0).integers(0, 17, (23, 6), dtype=np.uint8)
+    batches = batch_iterator(ImageSource("toy", images, np.arange(23, dtype=np.int32) % 3, 3, 16), 8, seed=1)
+
+    def loss(params: Any, batch: Any, key: Any) -> Any:
+        return denoising_loss(params, MODEL, SCHEDULE, batch, key, prediction="data")
+
+    config = TrainConfig(24, OptimizerConfig(1e-2), str(folder), 3, 5, 10, progress=False)
+    state = train(config, loss, params(), batches, jax.random.key(5))
+    return fingerprint((state.params, state.ema, jax.random.key_data(state.key)))
+
+
+def tuned(folder: Path) -> str:
+    """Two phases of LoRA."""
+    start = lora.init(params(), 2, jax.random.key(5))
+    config = FinetuneConfig(phases=(6, 6), batch_size=4, heldout=4, calibration_rounds=2, evaluate_every=3)
+    found = finetune(
+        MODEL,
+        params(),
+        solver(),
+        (6,),
+        start,
+        config,
+        draw_cond=Labels(3),
+        factored=networks.FactoredLinen(MODEL.module),
+        directory=str(folder),
+        progress=False,
+    )
+    return fingerprint((found.tuned, [np.asarray(table) for table in found.tables]))
+
+
+def collected(folder: Path) -> str:
+    """Eight shards of trajectories; the digest is that of their bytes."""
+    how: dict[str, Any] = {"num_trajectories": 48, "seed": 3, "shard_size": 6, "rounds": 2, "draw_cond": Labels(3)}
+    collect(MODEL, params(), solver(), (6,), folder, progress=False, **how)
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.array_record*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def fitted(folder: Path) -> str:
+    """A prior of samples in twenty parts."""
+    how: dict[str, Any] = {"num_samples": 200, "batch_size": 10, "num_steps": 10, "rank": 2, "prediction": "data"}
+    prior = fit_prior_from_model(
+        MODEL, params(), SCHEDULE, (6,), num_classes=3, directory=folder, progress=False, **how
+    )
+    return fingerprint(prior)
+
+
+def base(folder: Path) -> str:
+    """Base training of a small digits model, with its measurement."""
+    from experiments.base_model import run_train
+    from experiments.digits import ABOUT, Train
+
+    config = Train(out=folder, steps=30, judged=20, width=16, depth=1, ship=False)
+    outcome = run_train(config, "digits", {"name": "mlp", "width": 16, "depth": 1}, ABOUT, QUIET)
+    return _digest({name: value for name, value in outcome.items() if name not in ("seconds", "curve")})
+
+
+def robots_train(folder: Path) -> str:
+    """A policy on three short episodes."""
+    from experiments.robots.train import TrainPolicy, run_train
+
+    data = folder.parent / f"{folder.name}-demonstrations"
+    if not data.exists():
+        scratch = folder.parent / f"{folder.name}-unfinished"
+        good_files.write_walk(scratch)
+        scratch.rename(data)
+    config = TrainPolicy(data=data, steps=8, batch_size=8, held_out=3, out=folder, ship=False)
+    return _digest({name: value for name, value in run_train(config, QUIET).items() if name != "seconds"})
+
+
+class Toy:
+    """A point that an action moves."""
+
+    max_steps = 12
+
+    def reset(self, number: int) -> np.ndarray:
+        self.number, self.count, self.place = number, 0, np.array([0.1 * number, 0.5, 0.5], np.float32)
+        return self.place.copy()
+
+    def step(self, action: np.ndarray) -> Any:
+        from experiments.robots.environments import Step
+
+        self.count += 1
+        self.place = np.clip(self.place + 0.01 * np.append(action, 1.0), 0, 1).astype(np.float32)
+        done = self.count >= 6 + self.number
+        return Step(self.place.copy(), self.count / 12, done, done)
+
+
+def robots_eval(folder: Path) -> str:
+    """Twelve episodes of a toy, by three methods, in batches of two."""
+    from experiments.robots import environments, evaluate
+
+    config, ranges = good_files.POLICY, (np.zeros(3, np.float32), np.ones(3, np.float32))
+    action = pcm.data.robots.Normalizer(ranges[0][:2], ranges[1][:2])
+    policy = pcm.pretrained.build_policy(
+        config, good_files.drawn(config.build()[1]), pcm.data.robots.Normalizer(*ranges), action
+    )
+    methods = ("DDPM-100", "Picard + secant", "Picard + secant, 2 rounds")
+    with (
+        mock.patch.object(environments, "make", lambda task, pictures=False: Toy()),
+        mock.patch.object(evaluate, "load_policy", lambda name: policy),
+        mock.patch.object(evaluate, "adapter_of", lambda policy, file=None: None),
+    ):
+        found = evaluate.run_evaluate(evaluate.Evaluate(methods=methods, episodes=12, batch=2, out=folder), QUIET)
+    return _digest([{name: value for name, value in line.items() if name != "seconds"} for line in found])
+
+
+def page(folder: Path) -> str:
+    """The gallery from the results that are committed."""
+    from experiments.gallery.page import Page, run_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return hashlib.sha256(run_page(Page(out=folder / "gallery.html"), QUIET).read_bytes()).hexdigest()[:16]
+
+
+def cells(folder: Path) -> str:
+    """The random cases of the coverage study, group by group."""
+    from experiments.coverage import random
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with mock.patch.object(random, "measure", functools.partial(random.measure, cases=1)):
+        return _digest([random._kept(folder, seed) for seed in (3, 4)])
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=lambda leaf: np.asarray(leaf).tolist())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+VICTIMS: dict[str, Callable[[Path], str]] = {
+    "train": trained,
+    "finetune": tuned,
+    "collect": collected,
+    "prior": fitted,
+    "base": base,
+    "robots train": robots_train,
+    "robots eval": robots_eval,
+    "gallery": page,
+    "study": cells,
+}
+
+
+if __name__ == "__main__":
+    print(json.dumps(VICTIMS[sys.argv[1]](Path(sys.argv[2]))))
