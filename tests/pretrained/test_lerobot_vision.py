@@ -199,7 +199,7 @@ def test_histories_that_do_not_fit(policy, change, message):
 
 
 def test_keys_that_do_not_fit(policy):
-    with pytest.raises(ValueError, match=r"history \(2, 2\) needs PRNG keys of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"history \(2, 2\) needs keys of shape \(2,\)"):
         policy.act(history(), jax.random.key(0))
 
 

@@ -65,6 +65,7 @@ def config(name: str) -> dict[str, Any]:
         case["cameras"], "VISUAL"
     )
     modes = {"VISUAL": case["visual"], "STATE": case["numbers"], "ENV": case["numbers"], "ACTION": "MIN_MAX"}
+    told: dict[str, Any]
     if case["old"]:
         told = {
             "input_shapes": shapes,
@@ -106,7 +107,8 @@ def config(name: str) -> dict[str, Any]:
 
 def statistics(name: str) -> dict[str, np.ndarray]:
     """{"observation.state.min": ..}, of every observation and action."""
-    case, found = CASES[name], {}
+    case = CASES[name]
+    found: dict[str, np.ndarray] = {}
     sizes = {"observation.state": (case["state"],), "action": (ACTIONS,)}
     sizes |= {"observation.environment_state": (case["environment"],)} if case["environment"] else {}
     sizes |= {key: (shape[0], 1, 1) for key, shape in case["cameras"].items()}
