@@ -43,9 +43,8 @@ def batch_iterator(source: Source[Batch], batch_size: int, seed: int) -> BatchIt
 
     if not hasattr(source, "gather"):
         raise ValueError(f"source must hold examples, as pcm_jax.data.load_source returns them, got {source!r}")
-    checks.whole("batch_size", batch_size)
     checks.whole("seed", seed, 0)
-    if batch_size > len(source):
+    if not 1 <= checks.whole("batch_size", batch_size, 0) <= len(source):
         raise ValueError(f"batch_size must lie in 1..{len(source)} (the size of {source.name}), got {batch_size}")
     # Only indices are shuffled and batched: one vectorised look-up for each batch instead of a call for each example.
     order = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()
