@@ -135,7 +135,7 @@ OTHER = pcm.solvers.ddim(problems.VP, 12, prediction="data")
         ({"source": "picard", "rounds": 4}, r"holds X\^0 .. X\^2, and 4 rounds are asked for"),
         ({"batch_size": 11}, r"must lie in 1\.\.10"),
         ({"source": "online"}, "choose on_policy or picard"),
-        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"rounds": 0}, "rounds must be a whole number of at least 1"),
         ({"rounds": 2, "round_weights": (1.0, -1.0)}, "round_weights must be 2 numbers"),
     ],
     ids=["steps", "table", "params", "shape", "slope", "guidance", "rounds", "size", "source", "none", "weights"],
@@ -149,7 +149,7 @@ def test_bad_sets(tmp_path, folder):
     with pytest.raises(ValueError, match="holds no set of records"):
         stored(tmp_path)
     for options in ({"num_trajectories": 0}, {"rounds": 0}, {"shard_size": 0}):
-        with pytest.raises(ValueError, match="must be at least 1"):
+        with pytest.raises(ValueError, match="must be a whole number of at least 1"):
             gather(tmp_path, **options)
     with pytest.raises(ValueError, match="holds another set: its seed is 4, not 5"):
         gather(folder, seed=5, rounds=3)

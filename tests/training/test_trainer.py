@@ -150,7 +150,7 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
         run(tmp_path, params=wider)
     with pytest.raises(ValueError, match="resume, or choose an empty directory"):
         run(tmp_path, resume=False)
-    with pytest.raises(ValueError, match="log_every must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="log_every must be a whole number of at least 1, got 0"):
         TrainConfig(5, log_every=0)
 
 
