@@ -93,7 +93,7 @@ def test_mlp_reads_observations():
 
 @pytest.mark.parametrize(
     ("cond", "message"),
-    [(None, None), (SEEN[:1], "observations must be floats"), ({"goal": SEEN}, "without the key 'observation'")],
+    [(None, None), (SEEN[:2], "observations must be floats"), ({"goal": SEEN}, "without the key 'observation'")],
     ids=["none", "batch", "mapping"],
 )
 def test_conditioning_that_does_not_fit(model, cond, message):

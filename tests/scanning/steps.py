@@ -22,23 +22,23 @@ def oracle(step, init, xs, **options):
 
 
 def of_table(solver, params=PARAMS, noise=None, key=None):
-    """(step, init, xs) that walk a solver's table: carry x, or (x, f of the row before) where the table has history."""
+    """(step, init, xs) that walk a solver's table: carry x, or (x, f of the row before, of the one before that, ..)."""
     noise = problems.noise() if noise is None else noise
     z = None
     if solver.stochastic:
         z = pcm.sampling.network.draw_step_noise(key, len(solver), noise.shape, noise.dtype)
-    model = problems.model_for(solver) if hasattr(problems, "model_for") else problems.mlp
 
     def step(carry, inputs):
         row, z = inputs
-        x, before = carry if solver.multistep else (carry, None)
-        prediction = model(params, row.network_input(x), jnp.full(x.shape[0], row.time), None)
+        x, *before = carry if solver.depth else (carry,)
+        prediction = problems.mlp(params, row.network_input(x), jnp.full(x.shape[0], row.time), None)
         f = row.data(x, prediction)
-        new = row.step(x, f, before, z)
-        return (new, f) if solver.multistep else new
+        new = row.step(x, f, before=before[::-1] or None, z=z, prediction=prediction)
+        return (new, f, *before[:-1]) if solver.depth else new
 
     rows = jax.tree.map(lambda column: jnp.asarray(column, jnp.float32), solver)
-    return step, (noise, jnp.zeros_like(noise)) if solver.multistep else noise, (rows, z)
+    x = solver.first(noise)
+    return step, (x, *[jnp.zeros_like(x)] * solver.depth) if solver.depth else x, (rows, z)
 
 
 def churned(params=PARAMS, *, steps=40, gamma=0.8, scale=1.5, key=0, batch=3):
