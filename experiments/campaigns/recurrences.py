@@ -115,7 +115,7 @@ def both(program: Program, arrays: dict[str, Any]) -> tuple[pcm.ScanOutput, Any]
     return solve(program, arrays), exact
 
 
-def measure(seed: int, cases: int = GROUP) -> dict[str, Any]:
+def measure(seed: int, cases: int) -> dict[str, Any]:
     """One group: counts, and every certified sample further off than its tolerance."""
     program, failures, worst = draw(seed), [], 0.0
     counts = dict.fromkeys(("samples", "certified", "over", "over_3", "leaked"), 0)
@@ -171,7 +171,7 @@ def run(options: Options, console: Console, *, progress: bool = True) -> dict[st
 
     def group(index: int) -> Case:
         seed = options.seed + index
-        return {"found": measure(seed), "unequal": unequal(seed)}
+        return {"found": measure(seed, GROUP), "unequal": unequal(seed)}
 
     cases = run_cases("recurrences", groups, group, console, progress=progress)
     found = [case["found"] for case in cases]
