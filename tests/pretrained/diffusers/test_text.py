@@ -57,7 +57,7 @@ def test_libraries_that_are_not_installed(tmp_path, monkeypatch):
 def test_a_network_names_the_embedding_that_it_needs(tmp_path):
     model = diffusers.load_denoiser(folders.write(tmp_path, "stable-diffusion"))
     x, t = jnp.ones((2, 8, 8, 4)), jnp.ones(2)
-    for cond in (None, jnp.ones((2, 5, 7)), jnp.ones((1, 5, 12))):
+    for cond in (None, jnp.ones((2, 5, 7)), jnp.ones((3, 5, 12))):
         with pytest.raises(ValueError, match=r"needs the text's embedding, shape \(2, tokens, 12\), got"):
             model.model_fn(model.params, x, t, cond)
     with pytest.raises(ValueError, match="takes no class labels"):
