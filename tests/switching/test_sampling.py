@@ -22,7 +22,7 @@ SWITCHES = {
     "after": switching.after(2),
     "linear": switching.linear(1.0, 4),
     "frontier": switching.frontier(3),
-    "calibrated": switching.calibrated((np.arange(16) >= np.array([[4], [9]])).astype(float)),
+    "calibrated": switching.calibrated((np.arange(12) >= np.array([[4], [9]])).astype(float)),
     "adaptive": switching.adaptive(0.1, 3),
     "residual": lambda see: jnp.where((see.age < 2) & (see.residual > 0.5), 0.5, 0.0),
 }
@@ -180,7 +180,7 @@ def test_a_switch_that_was_never_seen_is_checked_inside_a_traced_function():
     @jax.jit
     def larger(params, noise, table):
         # Made here, so no earlier call has checked it.
-        switch = switching.calibrated(np.asarray(((0.25, 1.0, 0.75),)) * np.ones((2, 1)))
+        switch = switching.calibrated(np.tile([0.25, 1.0, 0.75], (2, 4)))
         near = switching.FeatureSpace(jax.tree.map(lambda leaf: leaf * table, params))
         return pcm.sample_picard(problems.mlp, params, noise, solver, tol=1e-4, adapter=near, switch=switch).sample
 
