@@ -122,7 +122,9 @@ def full_disk(folder: Path, megabytes: int = 16) -> dict[str, Any] | None:
     finally:
         subprocess.run(["umount", str(place)], check=True, capture_output=True)
     clear = "could not be written" in complaints and "No space left" in complaints
-    complaint = complaints if again is not None else f"{complaints}; and then {later}"
+    # What a user reads last; the trace before it names folders of the machine.
+    last = (complaints.strip().splitlines() or [""])[-1]
+    complaint = last if again is not None else f"{last}; and then {later}"
     return {"failed": digest is None, "clear": clear, "left_steps": steps, "complaint": complaint, "resumed": again}
 
 

@@ -39,7 +39,8 @@ def run_random(config: Random, console: Console, *, progress: bool = True) -> di
     found = [_kept(config.out, seed) for seed in track(seeds, "random cases", console=console, disable=not progress)]
     summary = summarise(found)
     command = command_line("experiments.coverage random", config, always=(), never=("out",))
-    write_result("coverage_random", summary, config=config, seed=config.seed, command=command)
+    about = dataclasses.replace(config, out=Path("."))
+    write_result("coverage_random", summary, config=about, seed=config.seed, command=command)
     for name in ("over", "worst_ratio"):
         record(f"certificate.random_{name}", summary[name], command=command)
     console.print({name: value for name, value in summary.items() if name != "failures"})
