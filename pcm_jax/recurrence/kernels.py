@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -62,14 +63,12 @@ def affine_scan(slope: Array, add: Array, first: Array | None = None, *, signed:
     return found if first is None else found[1:]
 
 
+@jax.custom_jvp
 def sums(terms: tuple[Array, ...]) -> tuple[Array, ...]:
     """Sums of each `[W, B, ...]` over a sample's own axes, in one pass over what they are made of."""
     axes = tuple(range(2, terms[0].ndim))
     if not axes:
         return terms
-
-    def one_by_one(*terms: Array) -> tuple[Array, ...]:
-        return tuple(jnp.sum(term, axes) for term in terms)
 
     def together(*terms: Array) -> tuple[Array, ...]:
         zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
@@ -78,7 +77,17 @@ def sums(terms: tuple[Array, ...]) -> tuple[Array, ...]:
         )
         return tuple(found)
 
-    return _choose(one_by_one, together, *terms)
+    return _choose(_one_by_one, together, *terms)
+
+
+@sums.defjvp
+def _sums_jvp(primals: Any, tangents: Any) -> Any:
+    """Linear; said here because JAX has no rule for one reduction of terms of which only some move."""
+    return sums(*primals), _one_by_one(*tangents[0])
+
+
+def _one_by_one(*terms: Array) -> tuple[Array, ...]:
+    return tuple(jnp.sum(term, tuple(range(2, term.ndim))) for term in terms)
 
 
 def _choose(cpu: Any, accelerator: Any, *arrays: Array) -> Any:
