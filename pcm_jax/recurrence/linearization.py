@@ -256,4 +256,4 @@ def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
     """
     defect = step - x[1:]
     slope = jnp.where(jnp.isfinite(slope), slope, 0)
-    return step + affine_scan(slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed)
+    return step + affine_scan(slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed, own=False)

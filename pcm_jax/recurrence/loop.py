@@ -105,8 +105,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
     broken = active & ~take_rows(finite if share is None else finite | (share > 0), at_front)[0]
     front = jnp.where(active, state.start + verdict.accepted, state.front)
     front = jnp.where(broken, num_steps + 1, front)
-    now = jnp.stack([verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)])
-    error = jnp.where(active[None], now, state.error)
+    now = verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)
+    error = jnp.where(active[None], _pair(*now), state.error)
 
     # A network may overflow on a guess and be well on the trajectory: numbers that are not finite stay as they were.
     y = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(new), new, old), y, follows)
@@ -128,10 +128,10 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         start=begin,
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
-        past=_remember(state, states, step, shift, config),
+        past=_remember(state, states, where(finite, step, jnp.nan), shift, config),
         rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
         error=error,
-        tally=state.tally + jnp.where(active, jnp.stack([jnp.ones_like(counted), counted]), 0),
+        tally=state.tally + jnp.where(active[None], _pair(jnp.ones_like(counted), counted), 0),
         report=report,
         trajectory=trajectory,
         emitted=_emit(state, found, place, works, config),
@@ -158,6 +158,11 @@ def _measured(state: State, step: PyTree) -> tuple[History | None, list[Sums]]:
     # Of rows that were not in the window the step is NaN, and of rows whose step was none.
     valid = functools.reduce(jnp.logical_and, [jnp.isfinite(known(each.changed)) for each in sums])
     return History(moved, changed, valid), sums
+
+
+def _pair(first: Array, second: Array) -> Array:
+    """Both in one array `[2, B]`, selected and not concatenated: that can be done in place."""
+    return jnp.where(jnp.arange(2)[:, None] == 0, first[None], second[None])
 
 
 def _preview(
@@ -243,7 +248,7 @@ def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) 
     # A preview is another row's data prediction: nothing is known of it.
     bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
     last = _shown(state, num_steps)
-    last = where(failed, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), last), last)
+    last = where(~failed, last, jnp.nan)
     iterates = state.iterates
     if iterates is not None:
         ran = jnp.arange(config.max_rounds) < state.round

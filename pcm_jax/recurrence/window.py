@@ -124,12 +124,14 @@ def leading(flags: Array) -> Array:
     return lax.argmin(jnp.concatenate([flags, jnp.zeros_like(flags[:1])]), 0, jnp.int32)
 
 
-def where(mask: Array, then: PyTree, otherwise: PyTree) -> PyTree:
-    """jnp.where on every leaf; the mask's axes are the leaves' first ones."""
+def where(mask: Array, then: PyTree, otherwise: PyTree | float) -> PyTree:
+    """jnp.where on every leaf; the mask's axes are the leaves' first ones. otherwise: a tree like then, or a number."""
 
-    def leaf(a: Array, b: Array) -> Array:
+    def leaf(a: Array, b: Array | float) -> Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
+    if isinstance(otherwise, float):
+        return jax.tree.map(lambda a: leaf(a, otherwise), then)
     return jax.tree.map(leaf, then, otherwise)
 
 
