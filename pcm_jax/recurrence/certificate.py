@@ -119,10 +119,10 @@ class _DefectSum:
         # The step at the front is taken from an accepted state: its own defect has no part in it.
         sound = see.sound if see.inside is None else see.sound & see.inside
         accepted = leading(sound & (certified | (see.row <= see.front[None])))
-        new = see.row[0] + accepted - see.front
-        last = take_rows(total, jnp.maximum(accepted - 1, 0)[None])[0]
-        first = take_rows(gain, jnp.maximum(see.front - see.row[0], 0)[None])[0] * see.spent
-        spent = jnp.where(new > 1, last, jnp.where(new == 1, first, see.spent))
+        at_front = see.row == see.front[None]
+        behind = jnp.where(at_front, gain * see.spent[None], total)
+        last = take_rows(behind, jnp.maximum(accepted - 1, 0)[None])[0]
+        spent = jnp.where(see.row[0] + accepted > see.front, last, see.spent)
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
 
     def _slowly(self, total: Array, before: Array) -> Array:

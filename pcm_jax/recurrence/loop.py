@@ -33,7 +33,7 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis,
     """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `problem` holds."""
 
     def proceed(state: State) -> Array:
-        return ~state.done & (state.round < config.max_rounds)
+        return state.more
 
     def body(state: State) -> State:
         return _round(problem, start, config, axis, state)
@@ -114,6 +114,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
     begin = state.start if window.whole else window.start(front, ~done)
     shift = begin - state.start
     counted = jnp.minimum(state.start + window.size, num_steps) - state.front
+    tally = state.tally + jnp.where(active[None], _pair(jnp.ones_like(counted), counted), 0)
     report = state.report
     if report is not None:
         seen = error[1], jnp.where(broken, state.front, front)
@@ -131,13 +132,13 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         past=_remember(state, states, where(finite, step, jnp.nan), shift, config),
         rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
         error=error,
-        tally=state.tally + jnp.where(active[None], _pair(jnp.ones_like(counted), counted), 0),
+        tally=tally,
         report=report,
         trajectory=trajectory,
         emitted=_emit(state, found, place, works, config),
         preview=state.preview,
         iterates=state.iterates,
-        done=axis.all(jnp.all(done)),
+        more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
     if config.preview is not None:
         new = new._replace(preview=_preview(problem, rows, found, state, new, active, config.preview))
