@@ -35,10 +35,18 @@ class WindowAxis:
 
     Only the network is spread. Everything else in a round is a thousandth of its cost and is repeated on every
     device, so that one all-gather of the predictions is the round's only large transfer.
+
+    data: the axis that the batch is spread over; None if every device has all samples.
     """
 
     name: str | None = None
     size: int = 1
+    data: str | None = None
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """How many blocks of rows and of samples one program holds that lie on different devices."""
+        return 1, 1
 
     def padded(self, rows: int) -> int:
         """The least multiple of the number of devices that holds `rows`."""
@@ -63,8 +71,21 @@ class WindowAxis:
 
         return jax.tree.map(whole, local)
 
+    def afresh(self, tree: PyTree, x: PyTree) -> PyTree:
+        """`tree`, which does not change from round to round, as a round that computes from x reads it."""
+        return tree
+
+    def settled(self, tree: PyTree) -> PyTree:
+        """`tree` `[W, B, ...]` as the loop carries it, where a partitioner would have to guess."""
+        return tree
+
     def all(self, flag: Array) -> Array:
         """True only if it is on every device: devices that leave a loop at different times hang."""
         if self.name is None:
             return flag
-        return lax.pmin(flag.astype(jnp.int32), self.name).astype(bool)
+        names = (self.name,) if self.data is None else (self.name, self.data)
+        return lax.pmin(flag.astype(jnp.int32), names).astype(bool)
+
+    def total(self, count: Array) -> Array:
+        """Of a number that each part of the batch has, the sum."""
+        return count if self.data is None else lax.psum(count, self.data)

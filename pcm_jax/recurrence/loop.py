@@ -36,7 +36,9 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis,
         return ~state.done & (state.round < config.max_rounds)
 
     def body(state: State) -> State:
-        return _round(problem, start, config, axis, state)
+        new = _round(problem, start, config, axis, state)
+        kept = ("x", "edge", "history", "rows", "trajectory")
+        return new._replace(**{name: axis.settled(getattr(new, name)) for name in kept})
 
     first = vary_like(initial(problem, start, config), (start, closed_over))
     return _finalize(start, config, axis, lax.while_loop(proceed, body, first))
@@ -234,7 +236,7 @@ def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) 
             ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
         )
     lanes = state.round * axis.padded(config.window.size) * batch
-    padded = (lanes - jnp.sum(state.stats.evaluations)).astype(jnp.int32)
+    padded = axis.total((lanes - jnp.sum(state.stats.evaluations)).astype(jnp.int32))
     trajectory = None
     if config.return_trajectory:
         trajectory = state.x if config.window.whole else state.trajectory

@@ -116,8 +116,13 @@ def window_rows(start: Array, size: int) -> Array:
 
 
 def take_rows(values: Array, index: Array) -> Array:
-    """values[index[w, b], b]: rows `[W, B]` of each sample's own axis 0."""
-    return values[index, jnp.arange(values.shape[1])[None]]
+    """values[index[w, b], b]: rows `[W, B]`, or `[W, 1]` of all samples, of each sample's own axis 0.
+
+    As a gather with a batch axis, which partitioners know to be each device's own.
+    """
+    if index.shape[1] == 1:
+        return values[index[:, 0]]
+    return jax.vmap(lambda column, row: column[row], in_axes=1, out_axes=1)(values, index)
 
 
 def leading(flags: Array) -> Array:

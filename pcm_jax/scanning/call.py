@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pcm_jax.parallel import Executor, WindowAxis
+from pcm_jax.parallel import WHOLE, Along, Executor, Layout, WindowAxis
 from pcm_jax.recurrence import LoopConfig, Solved, Start, run
 from pcm_jax.scanning.steps import ScanSteps, Tuned, cheaper, one
 from pcm_jax.scanning.trace import Traced
@@ -63,4 +63,9 @@ def _compiled(call: ScanCall) -> Callable[..., Solved]:
         held: Any = (theta, rows, rest.adapter_over)
         return run(problem, Start(first, guess, rest.tol, slopes), call.config, axis, held)
 
-    return call.executor.compile(body)
+    return call.executor.compile(body, Layout(_inputs, WHOLE, one_call=True))
+
+
+def _inputs(theta: list[Array], rows: PyTree, first: PyTree, rest: Rest) -> tuple[Any, ...]:
+    """The carry has a batch axis; nobody knows which of a user's other arrays have one."""
+    return WHOLE, WHOLE, Along(batch=0), WHOLE

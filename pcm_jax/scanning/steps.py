@@ -66,10 +66,11 @@ class ScanSteps:
 
     def evaluate(self, rows: Plain, x: PyTree, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
         def run(carry: PyTree, x: PyTree, share: Array | None) -> Any:
-            base = lambda: _over_rows(self.step, self.closed_over, carry, x, self.single)  # noqa: E731
+            held, tuned_held = self.axis.afresh((self.closed_over, self.tuned and self.tuned.closed_over), carry)
+            base = lambda: _over_rows(self.step, held, carry, x, self.single)  # noqa: E731
             if self.tuned is None or share is None:
                 return base()
-            return self._blend(base, self.tuned, carry, x, share)
+            return self._blend(base, self.tuned._replace(closed_over=tuned_held), carry, x, share)
 
         new, emitted = self.axis.map_rows(run, x, self.window.shared(self.xs, place), share)
         return Evaluation(new, None, emitted)
