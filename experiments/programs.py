@@ -82,7 +82,8 @@ def _size(dtype: str, shape: tuple[int, ...]) -> int:
 def _computations(text: str) -> dict[str, str]:
     """Name and text of every computation."""
     found: dict[str, str] = {}
-    name, lines = "", []
+    name = ""
+    lines: list[str] = []
     for line in text.splitlines():
         if not line.startswith(" ") and line.rstrip().endswith("{"):
             name, lines = line.removeprefix("ENTRY ").split()[0].lstrip("%"), []

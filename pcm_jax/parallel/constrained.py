@@ -32,13 +32,13 @@ _ANY = PartitionSpec.UNCONSTRAINED
 class ConstrainedAxis(WindowAxis):
     """Rows over the mesh axes `over`. The program is one for all devices: nothing is local, so nothing is reduced."""
 
-    mesh: Mesh | None = None
+    mesh: Mesh = dataclasses.field(kw_only=True)
     over: Names = None
     samples: Names = None
 
     @property
     def blocks(self) -> tuple[int, int]:
-        return self.size, _size(self.mesh, self.samples) if self.mesh else 1
+        return self.size, _size(self.mesh, self.samples)
 
     def map_rows(self, function: Callable[..., PyTree], *rows: PyTree) -> PyTree:
         """`function(*rows)` with the leading axis constrained to `over`, whole on every device afterwards."""
@@ -54,7 +54,7 @@ class ConstrainedAxis(WindowAxis):
         return jax.tree.map(lambda leaf: self._constrain(self._constrain(leaf, self.over), None)[:count], out)
 
     def afresh(self, tree: PyTree, x: PyTree) -> PyTree:
-        """Read in every round: XLA would move the gathers of fully sharded weights out of the loop and keep them whole."""
+        """Read anew: XLA would move the gathers of fully sharded weights out of the loop, and keep them whole."""
         held: PyTree = lax.optimization_barrier((tree, x))[0]
         return held
 

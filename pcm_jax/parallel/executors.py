@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
 from pcm_jax.parallel.layout import Layout, everywhere, specs
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
@@ -87,8 +87,8 @@ class ShardMap:
     def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         if layout.one_call and self.data_axis is not None:
             raise ValueError(
-                f"one call of this step takes the whole batch, so shard_map cannot spread samples over {self.data_axis!r}"
-                ": pass pcm_jax.parallel.constrained(mesh), which can, or shard_map(.., data_axis=None), which repeats "
+                f"one call of this step takes the whole batch: samples cannot be spread over {self.data_axis!r}; "
+                "pass pcm_jax.parallel.constrained(mesh), which can, or shard_map(.., data_axis=None), which repeats "
                 "the work there"
             )
         axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis)

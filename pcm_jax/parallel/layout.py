@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -33,7 +34,7 @@ WHOLE = Along()
 class Layout:
     """Of a body's arrays.
 
-    inputs: (arrays) -> for each a tree of `Along`, a prefix of the array's own tree. outputs: such a tree of the result.
+    inputs: (arrays) -> for each a tree of `Along`, a prefix of its own tree. outputs: such a tree of the result.
     one_call: a step of the body takes all samples in one call and other arrays with them, so that no device can do with
     a part of the batch on its own.
     """
@@ -48,20 +49,23 @@ def specs(tree: PyTree, axis: str | None) -> PyTree:
     return jax.tree.map(lambda along: along.spec(axis), tree)
 
 
-def everywhere(mesh: Mesh, arrays: PyTree) -> PyTree:
-    """`arrays` on every device of a mesh that other processes have a part in; each process holds the same values."""
+def everywhere(mesh: Mesh, arrays: PyTree, spec: PartitionSpec = WHOLE.spec(None)) -> PyTree:  # noqa: B008 - immutable
+    """`arrays` on the devices of a mesh that other processes have a part in; each process holds the same values.
+
+    On a mesh of this process alone, and arrays that are spread over processes already, they stay as they are.
+    """
     here = jax.process_index()
     if all(device.process_index == here for device in mesh.devices.flat):
         return arrays
-    whole = NamedSharding(mesh, PartitionSpec())
+    sharding = NamedSharding(mesh, spec)
 
     def leaf(value: Any) -> Any:
         if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
             return value
-        if jax.dtypes.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+        if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(leaf(jax.random.key_data(value)), impl=jax.random.key_impl(value))
         host = np.asarray(value)
-        made: Array = jax.make_array_from_callback(host.shape, whole, lambda index: host[index])
+        made: Array = jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
         return made
 
     return jax.tree.map(leaf, arrays)

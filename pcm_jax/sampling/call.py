@@ -99,18 +99,14 @@ def _inputs(theta: Theta, rows: Rows, first: Array, rest: Rest) -> tuple[Any, ..
     if rest.prior is not None and rest.prior.kind == "sample":
         own = {"mean": _SAMPLES, "variances": _SAMPLES, "remainder": _SAMPLES}
         prior = dataclasses.replace(jax.tree.map(lambda leaf: WHOLE, rest.prior), **own)
-    return (WHOLE, conds), (WHOLE, _SAMPLES_OF_ROWS), _SAMPLES, Rest(WHOLE, _SAMPLES_OF_ROWS, WHOLE, prior)
+    others: Any = (WHOLE, _SAMPLES_OF_ROWS, WHOLE, prior)
+    return (WHOLE, conds), (WHOLE, _SAMPLES_OF_ROWS), _SAMPLES, Rest(*others)
 
 
-_OUTPUTS = Solved(
-    last=_SAMPLES,
-    result=_SAMPLES,
-    error_bound=_SAMPLES,
-    stats=Stats(_SAMPLES, _SAMPLES, WHOLE, _SAMPLES_OF_ROWS, _SAMPLES_OF_ROWS),
-    trajectory=_SAMPLES_OF_ROWS,
-    emitted=_SAMPLES_OF_ROWS,
-    iterates=_SAMPLES_OF_ROWS,
-)
+_COUNTS: Any = (_SAMPLES, _SAMPLES, WHOLE, _SAMPLES_OF_ROWS, _SAMPLES_OF_ROWS)
+_FIELDS: Any = (_SAMPLES, _SAMPLES, _SAMPLES, Stats(*_COUNTS), *(_SAMPLES_OF_ROWS,) * 3)
+_OUTPUTS = Solved(*_FIELDS)
+"""last, result, error_bound, stats, trajectory, emitted, iterates."""
 
 
 def output(call: TableCall, solved: Solved) -> SampleOutput:

@@ -30,8 +30,8 @@ def call_rows(
     and is repeated for every row, but for its `Shared` parts. With an adapter, its part in each row is `share`
     `[R, B]`.
 
-    blocks: into how many R and B are sharded. The rows of one call are ordered so that those of one block are neighbours:
-    in any other order a partitioner would have to gather them first.
+    blocks: into how many R and B are sharded. Rows of one block are neighbours in the call: in any other order a
+    partitioner would have to gather them first.
     """
     rows, batch = x.shape[:2]
 

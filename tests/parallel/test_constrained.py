@@ -148,7 +148,7 @@ def test_mistakes():
     ):
         with pytest.raises(ValueError, match=message):
             pcm.parallel.constrained(*arguments)
-    with pytest.raises(ValueError, match="a batch of 3 does not divide.*pad noise and cond to 4 samples"):
+    with pytest.raises(ValueError, match=r"a batch of 3 does not divide.*pad noise and cond to 4 samples"):
         picard(PARAMS, NOISE[:3], executor=CONSTRAINED)
     single = picard(PARAMS, NOISE[:3])
     same(picard(PARAMS, NOISE[:3], executor=pcm.parallel.constrained(MESH, (None, ("data", "window")))), single)
