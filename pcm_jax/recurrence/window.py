@@ -71,19 +71,18 @@ class Window:
         """The window's rows of values `[T, ...]`: `[W, ...]`; for windows that samples share."""
         return values if self.whole else jax.tree.map(lambda leaf: leaf[place.index[:, 0]], values)
 
-    def moved(self, values: Array, shift: Array, fill: float | bool) -> Array:
-        """Per-row numbers `[W, B]` in the rows of the next window; `fill` where a row enters."""
+    def carried(self, values: PyTree, shift: Array, fill: float) -> PyTree:
+        """Rows `[W, B, ...]` moved to the next window; rows that enter hold `fill`."""
         if self.whole:
             return values
         source = window_rows(shift, self.size)
-        return jnp.where(source < self.size, take_rows(values, jnp.minimum(source, self.size - 1)), fill)
+        index = jnp.minimum(source, self.size - 1)
 
-    def carried(self, values: PyTree, shift: Array) -> PyTree:
-        """Rows `[W, B, ...]` moved to the next window; rows that enter hold the last one."""
-        if self.whole:
-            return values
-        index = jnp.minimum(window_rows(shift, self.size), self.size - 1)
-        return jax.tree.map(lambda leaf: take_rows(leaf, index), values)
+        def leaf(values: Array) -> Array:
+            known = (source < self.size).reshape(source.shape + (1,) * (values.ndim - 2))
+            return jnp.where(known, take_rows(values, index), fill)
+
+        return jax.tree.map(leaf, values)
 
     def slid(self, states: PyTree, shift: Array, start: Array, guess: PyTree | None) -> PyTree:
         """States `[W + 1, B, ...]` of the next window, which starts at `start`.
@@ -127,7 +126,7 @@ def take_rows(values: Array, index: Array) -> Array:
 
 def leading(flags: Array) -> Array:
     """How many of `flags` `[W, B]` are True before the first that is not: int32 `[B]`."""
-    return jnp.sum(lax.cummin(flags.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
+    return lax.argmin(jnp.concatenate([flags, jnp.zeros_like(flags[:1])]), 0, jnp.int32)
 
 
 def where(mask: Array, then: PyTree, otherwise: PyTree) -> PyTree:

@@ -138,7 +138,7 @@ def spread(noise, solver=SOLVER, executor=None, model=problems.mlp, **options):
 def test_the_batch_is_spread_over_a_data_axis(name, window):
     """Samples, noise and conditioning; the work of one device is in the counts of all."""
     solver = problems.SOLVERS[name]()
-    many, one = spread(NOISE, solver, window=window, return_trajectory=True, return_rounds=True)
+    many, one = spread(NOISE, solver, window=window, stats="full", return_trajectory=True, return_rounds=True)
     same(many, one)
     np.testing.assert_allclose(many.trajectory, one.trajectory, atol=1e-5)
     np.testing.assert_allclose(many.iterates, one.iterates, atol=1e-4)
