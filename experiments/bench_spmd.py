@@ -124,7 +124,13 @@ def run(seed: int, quick: bool, console: Console) -> None:
     if quick or count < 8:
         console.print("" if count > 1 else "One device: nothing to compare; use eight CPU devices or a pod.")
         return
-    config = {"steps": STEPS, "windows": windows, "batch": BATCH, "tol": TOL, "solver": case.solver.name}
+    config: dict[str, Any] = {
+        "steps": STEPS,
+        "windows": windows,
+        "batch": BATCH,
+        "tol": TOL,
+        "solver": case.solver.name,
+    }
     config["sample_shape"] = case.noise.shape[1:]
     write_result("bench_spmd", {"rows": rows}, config=config, seed=seed, command=COMMAND)
     eight = [row for row in rows if row["devices"] == 8]

@@ -39,8 +39,8 @@ def collectives(text: str) -> list[Collective]:
 
 
 def in_loop(text: str) -> list[Collective]:
-    """Of the body of the outermost loop with the most bytes in its carry, which is the sampler's: of one round."""
-    return collectives("\n".join(_reachable(_computations(text), _loop(text)["body"])))
+    """Of the body of the longest loop, which is the one that calls the network: of one round."""
+    return collectives(_body(text, _loop(text)))
 
 
 def carried(text: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -66,7 +66,11 @@ def _loop(text: str) -> Any:
     loops = list(_WHILE.finditer(text))
     if not loops:
         raise ValueError("the program has no loop")
-    return max(loops, key=lambda match: sum(_size(*shape) for shape in _shapes(match["shape"])))
+    return max(loops, key=lambda match: len(_body(text, match)))
+
+
+def _body(text: str, loop: Any) -> str:
+    return "\n".join(_reachable(_computations(text), loop["body"]))
 
 
 def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.types import Array, PyTree
 
 
@@ -30,11 +31,12 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """W of T rows."""
+    """W of T rows. axis: of the devices that they lie on."""
 
     size: int
     num_steps: int
     together: bool = False
+    axis: WindowAxis = WindowAxis()  # noqa: RUF009 - frozen
 
     @property
     def whole(self) -> bool:
@@ -59,7 +61,7 @@ class Window:
 
     def take(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T, B, ...]`: `[W, B, ...]`."""
-        return values if self.whole else jax.tree.map(lambda leaf: take_rows(leaf, place.index), values)
+        return values if self.whole else jax.tree.map(lambda leaf: self.axis.take(leaf, place.index), values)
 
     def columns(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
@@ -80,7 +82,7 @@ class Window:
 
         def leaf(values: Array) -> Array:
             known = (source < self.size).reshape(source.shape + (1,) * (values.ndim - 2))
-            return jnp.where(known, take_rows(values, index), fill)
+            return jnp.where(known, self.axis.take(values, index), fill)
 
         return jax.tree.map(leaf, values)
 
@@ -92,11 +94,11 @@ class Window:
         if self.whole:
             return states
         source = window_rows(shift, self.size + 1)
-        kept = jax.tree.map(lambda leaf: take_rows(leaf, jnp.minimum(source, self.size)), states)
+        kept = jax.tree.map(lambda leaf: self.axis.take(leaf, jnp.minimum(source, self.size)), states)
         if guess is None:
             return kept
         absolute = jnp.minimum(window_rows(start, self.size + 1), self.num_steps)
-        return where(source > self.size, jax.tree.map(lambda leaf: take_rows(leaf, absolute), guess), kept)
+        return where(source > self.size, jax.tree.map(lambda leaf: self.axis.take(leaf, absolute), guess), kept)
 
     def store(self, buffer: PyTree, values: PyTree, row: Array, keep: Array) -> PyTree:
         """`buffer` `[N, B, ...]` with values `[W, B, ...]` in the rows where `keep` `[W, B]`."""
@@ -115,13 +117,8 @@ def window_rows(start: Array, size: int) -> Array:
 
 
 def take_rows(values: Array, index: Array) -> Array:
-    """values[index[w, b], b]: rows `[W, B]`, or `[W, 1]` of all samples, of each sample's own axis 0.
-
-    As a gather with a batch axis, which partitioners know to be each device's own.
-    """
-    if index.shape[1] == 1:
-        return values[index[:, 0]]
-    return jax.vmap(lambda column, row: column[row], in_axes=1, out_axes=1)(values, index)
+    """values[index[w, b], b]: rows `[W, B]` of each sample's own axis 0."""
+    return values[index, jnp.arange(values.shape[1])[None]]
 
 
 def leading(flags: Array) -> Array:
@@ -129,12 +126,14 @@ def leading(flags: Array) -> Array:
     return lax.argmin(jnp.concatenate([flags, jnp.zeros_like(flags[:1])]), 0, jnp.int32)
 
 
-def where(mask: Array, then: PyTree, otherwise: PyTree) -> PyTree:
-    """jnp.where on every leaf; the mask's axes are the leaves' first ones."""
+def where(mask: Array, then: PyTree, otherwise: PyTree | float) -> PyTree:
+    """jnp.where on every leaf; the mask's axes are the leaves' first ones. otherwise: a tree like then, or a number."""
 
-    def leaf(a: Array, b: Array) -> Array:
+    def leaf(a: Array, b: Array | float) -> Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
+    if isinstance(otherwise, float):
+        return jax.tree.map(lambda a: leaf(a, otherwise), then)
     return jax.tree.map(leaf, then, otherwise)
 
 

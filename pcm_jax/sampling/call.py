@@ -69,7 +69,8 @@ class TableCall:
 @functools.lru_cache(maxsize=32)
 def _compiled(call: TableCall) -> Callable[..., Solved]:
     def body(axis: WindowAxis, theta: Theta, rows: Rows, first: Array, rest: Rest) -> Solved:
-        (params, cond), (solver, step_noise) = theta, rows
+        (params, cond), (solver, step_noise), config = theta, rows, call.config.on(axis)
+        axis = config.window.axis
 
         def predict(x: Array, time: Array, share: Array | None) -> Array:
             def network(x: Array, time: Array, share: Array | None) -> Array:
@@ -83,8 +84,8 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
         if rest.prior is not None:
             scale = guidance_scale(call.model_fn)
             guess, slope = start(rest.prior, solver, first, step_noise, cond, guidance=scale)
-        problem = TableSteps(solver, call.config.window, predict, step_noise)
-        return run(problem, Start(first, guess, rest.tol, slope), call.config, axis, (theta, rows, rest.adapter))
+        problem = TableSteps(axis.own(solver), config.window, predict, axis.own(step_noise))
+        return run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
 
     return call.executor.compile(body, Layout(_inputs, _OUTPUTS))
 

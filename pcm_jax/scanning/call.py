@@ -55,13 +55,14 @@ class ScanCall:
 @functools.lru_cache(maxsize=32)
 def _compiled(call: ScanCall) -> Callable[..., Solved]:
     def body(axis: WindowAxis, theta: list[Array], rows: PyTree, first: PyTree, rest: Rest) -> Solved:
-        window, guess, slopes = call.config.window, rest.guess, None
+        guess, slopes, config = rest.guess, None, call.config.on(axis)
+        window = config.window
         if call.guess is not None:
             guess, slopes = cheaper(call.guess, rest.guess_over, first, rows, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
-        problem = ScanSteps(window, axis, call.spread, theta, rows, call.single, tuned)
+        problem = ScanSteps(window, call.spread, theta, window.axis.own(rows), call.single, tuned)
         held: Any = (theta, rows, rest.adapter_over)
-        return run(problem, Start(first, guess, rest.tol, slopes), call.config, axis, held)
+        return run(problem, Start(first, guess, rest.tol, slopes), config, held)
 
     return call.executor.compile(body, Layout(_inputs, WHOLE, one_call=True))
 

@@ -140,8 +140,8 @@ def test_the_batch_is_spread_over_a_data_axis(name, window):
     solver = problems.SOLVERS[name]()
     many, one = spread(NOISE, solver, window=window, stats="full", return_trajectory=True, return_rounds=True)
     same(many, one)
-    np.testing.assert_allclose(many.trajectory, one.trajectory, atol=1e-5)
-    np.testing.assert_allclose(many.iterates, one.iterates, atol=1e-4)
+    np.testing.assert_allclose(many.trajectory, one.trajectory, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(many.iterates, one.iterates, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(many.stats.accepted, one.stats.accepted)
     assert many.sample.sharding.spec[0] == "data"
     rows, rounds = window or len(solver), int(one.stats.rounds.max())
