@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.hlo import computations
+
 _BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "s64": 8, "u64": 8, "s32": 4, "u32": 4, "s8": 1, "u8": 1, "pred": 1}
 _COLLECTIVE = re.compile(
     r"= (?P<shape>\([^=]*?\)|\S+) (?P<kind>all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)"
@@ -70,7 +72,7 @@ def _loop(text: str) -> Any:
 
 
 def _body(text: str, loop: Any) -> str:
-    return "\n".join(_reachable(_computations(text), loop["body"]))
+    return "\n".join(_reachable(computations(text), loop["body"]))
 
 
 def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -83,29 +85,14 @@ def _size(dtype: str, shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64)) * _BYTES[dtype]
 
 
-def _computations(text: str) -> dict[str, str]:
-    """Name and text of every computation."""
-    found: dict[str, str] = {}
-    name = ""
-    lines: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith(" ") and line.rstrip().endswith("{"):
-            name, lines = line.removeprefix("ENTRY ").split()[0].lstrip("%"), []
-        elif line.startswith("}"):
-            found[name] = "\n".join(lines)
-        else:
-            lines.append(line)
-    return found
-
-
-def _reachable(computations: dict[str, str], name: str) -> list[str]:
+def _reachable(known: dict[str, list[str]], name: str) -> list[str]:
     seen: dict[str, str] = {}
     todo = [name]
     while todo:
         name = todo.pop()
-        if name in seen or name not in computations:
+        if name in seen or name not in known:
             continue
-        seen[name] = computations[name]
+        seen[name] = "\n".join(known[name])
         todo += _CALLED.findall(seen[name])
         todo += [each.strip().lstrip("%") for group in _BRANCHES.findall(seen[name]) for each in group.split(",")]
     return list(seen.values())

@@ -111,15 +111,15 @@ class _DefectSum:
             counts &= see.inside
         cost = jnp.where(counts, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
         gain = jnp.where(counts, gain, 1.0)
-        total = cost + affine_scan(gain, cost, see.spent, signed=False)
         if see.whole:
             # Accepting row by row once the window shows the end would freeze errors and cost rounds: everything is
             # accepted at once, and until then only what costs nothing.
+            total = affine_scan(gain, cost, signed=False)
             bound = self._slowly(total[-1], see.bound)
-            accepted = leading(
-                see.sound & ((total <= see.spent[None]) | (bound <= tol)[None] | (see.row <= see.front[None]))
-            )
-            return Verdict(accepted, jnp.where(bound <= tol, bound, see.spent), bound, defect)
+            enough = (bound <= tol)[None]
+            accepted = leading(see.sound & ((total <= 0) | enough | (see.row <= see.front[None])))
+            return Verdict(accepted, jnp.where(bound <= tol, bound, 0.0), bound, defect)
+        total = affine_scan(gain, cost, see.spent, signed=False)
         reaches = see.row[-1] + 1 >= see.num_steps
         bound = jnp.where(reaches, self._slowly(total[-1], see.bound), jnp.inf)
         limit = jnp.where(reaches[None], see.spent[None], _LEADING * tol * self._share(see, gain))
@@ -127,10 +127,10 @@ class _DefectSum:
         # The step at the front is taken from an accepted state: its own defect has no part in it.
         sound = see.sound if see.inside is None else see.sound & see.inside
         accepted = leading(sound & (certified | (see.row <= see.front[None])))
-        new = see.row[0] + accepted - see.front
-        last = see.axis.take(total, jnp.maximum(accepted - 1, 0)[None])[0]
-        first = jnp.sum(jnp.where(see.row == see.front[None], gain, 0.0), axis=0) * see.spent
-        spent = jnp.where(new > 1, last, jnp.where(new == 1, first, see.spent))
+        at_front = see.row == see.front[None]
+        behind = jnp.where(at_front, gain * see.spent[None], total)
+        last = see.axis.take(behind, jnp.maximum(accepted - 1, 0)[None])[0]
+        spent = jnp.where(see.row[0] + accepted > see.front, last, see.spent)
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
 
     def _slowly(self, total: Array, before: Array) -> Array:
@@ -143,9 +143,9 @@ class _DefectSum:
         Rows behind the window are taken to be like those in it.
         """
         log_gain = jnp.log(gain)
-        behind = jnp.sum(log_gain, axis=0, keepdims=True) - jnp.cumsum(log_gain, axis=0)
-        unseen = jnp.mean(log_gain, axis=0) * jnp.maximum(see.num_steps - 1 - see.row[-1], 0)
-        return (see.row + 1) / see.num_steps * jnp.exp(-behind - unseen[None])
+        upto = jnp.cumsum(log_gain, axis=0)
+        unseen = jnp.maximum(see.num_steps - 1 - see.row[-1:], 0) / len(log_gain)
+        return (see.row + 1) / see.num_steps * jnp.exp(upto - (1 + unseen) * upto[-1:])
 
     def _gain(self, see: Evidence) -> tuple[Array, Array]:
         """Gains `[W, B]`, and where they were measured."""

@@ -9,10 +9,12 @@ them, the product with the triangular matrix of slope products four; its W^2 num
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -44,12 +46,15 @@ def compiled_as(platform: str) -> Iterator[None]:
         _forced.pop()
 
 
-def affine_scan(slope: Array, add: Array, first: Array | None = None, *, signed: bool = True) -> Array:
-    """What earlier rows bring: slope_w y_{w-1} of y_w = slope_w y_{w-1} + add_w, w = 0 .. W - 1, y_{-1} = first or 0.
+def affine_scan(
+    slope: Array, add: Array, first: Array | None = None, *, signed: bool = True, own: bool = True
+) -> Array:
+    """y_w = slope_w y_{w-1} + add_w for w = 0 .. W - 1, y_{-1} = first or 0.
 
     Args:
         slope: `[W, B]`; add: `[W, B, ...]`, finite unless no slope is below 1; first: `[B, ...]`.
         signed: False promises that no slope is negative.
+        own: False leaves add_w out of y_w: what earlier rows bring, slope_w y_{w-1}.
 
     Returns:
         `[W, B, ...]`.
@@ -58,19 +63,20 @@ def affine_scan(slope: Array, add: Array, first: Array | None = None, *, signed:
         # A row of its own: it comes out of the same sums.
         slope, add = jnp.concatenate([jnp.ones_like(slope[:1]), slope]), jnp.concatenate([first[None], add])
     matrix = not signed and add.shape[0] <= LARGEST_MATRIX
-    found = _choose(_sequential, _product if matrix else _associative, slope, add)
+    accelerator = _product if matrix else _associative
+    found = _choose(functools.partial(_sequential, own), functools.partial(accelerator, own), slope, add)
     return found if first is None else found[1:]
 
 
 def segmented_scan(axis: WindowAxis, slope: Array, add: Array, *, signed: bool = True) -> Array:
-    """`affine_scan` of rows of which each device holds its own, `[S, ...]`.
+    """What earlier rows bring, `affine_scan(.., own=False)`, of rows of which each device holds its own, `[S, ...]`.
 
     Every device scans its rows as if nothing came in. One all-gather of what leaves each, and of the products of slopes
     that whatever came in is multiplied by, tells every device what does come in, c, which is then added to its rows:
 
         y_w += a_w .. a_0 c
     """
-    brought = affine_scan(slope, add, signed=signed)
+    brought = affine_scan(slope, add, signed=signed, own=False)
     if not axis.held:
         return brought
     # Of a product of slopes: inf times 0 would be NaN.
@@ -81,18 +87,16 @@ def segmented_scan(axis: WindowAxis, slope: Array, add: Array, *, signed: bool =
     )
     every, device = axis.each(leaving)
     through, leaves = every[:, :, 0], every[:, :, 1:]
-    arrives = jnp.concatenate([jnp.zeros_like(leaves[:1]), affine_scan(through, leaves, signed=signed) + leaves])
+    arrives = jnp.concatenate([jnp.zeros_like(leaves[:1]), affine_scan(through, leaves, signed=signed)])
     return brought + _like(decay, brought) * arrives[device].reshape(1, *add.shape[1:])
 
 
+@jax.custom_jvp
 def sums(terms: tuple[Array, ...]) -> tuple[Array, ...]:
     """Sums of each `[W, B, ...]` over a sample's own axes, in one pass over what they are made of."""
     axes = tuple(range(2, terms[0].ndim))
     if not axes:
         return terms
-
-    def one_by_one(*terms: Array) -> tuple[Array, ...]:
-        return tuple(jnp.sum(term, axes) for term in terms)
 
     def together(*terms: Array) -> tuple[Array, ...]:
         zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
@@ -101,7 +105,17 @@ def sums(terms: tuple[Array, ...]) -> tuple[Array, ...]:
         )
         return tuple(found)
 
-    return _choose(one_by_one, together, *terms)
+    return _choose(_one_by_one, together, *terms)
+
+
+@sums.defjvp
+def _sums_jvp(primals: Any, tangents: Any) -> Any:
+    """Linear; said here because JAX has no rule for one reduction of terms of which only some move."""
+    return sums(*primals), _one_by_one(*tangents[0])
+
+
+def _one_by_one(*terms: Array) -> tuple[Array, ...]:
+    return tuple(jnp.sum(term, tuple(range(2, term.ndim))) for term in terms)
 
 
 def _choose(cpu: Any, accelerator: Any, *arrays: Array) -> Any:
@@ -110,34 +124,35 @@ def _choose(cpu: Any, accelerator: Any, *arrays: Array) -> Any:
     return lax.platform_dependent(*arrays, cpu=cpu, default=accelerator)
 
 
-def _sequential(slope: Array, add: Array) -> Array:
+def _sequential(own: bool, slope: Array, add: Array) -> Array:
     def step(y: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         brought = _like(row[0], y) * y
-        return brought + row[1], brought
+        y = brought + row[1]
+        return y, y if own else brought
 
     return lax.scan(step, vary_like(jnp.zeros_like(add[0]), (slope, add)), (slope, add))[1]
 
 
-def _associative(slope: Array, add: Array) -> Array:
+def _associative(own: bool, slope: Array, add: Array) -> Array:
     def compose(first: tuple[Array, Array], then: tuple[Array, Array]) -> tuple[Array, Array]:
         return jnp.minimum(then[0] * first[0], _LARGEST), then[0] * first[1] + then[1]
 
     slope = _like(slope, add)
     y = lax.associative_scan(compose, (slope, add))[1]
-    return slope * jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]])
+    return y if own else slope * jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]])
 
 
-def _product(slope: Array, add: Array) -> Array:
-    """sum_{j < w} P_wj add_j, P_wj the product of slopes j + 1 .. w: exp of a difference of sums of logarithms."""
+def _product(own: bool, slope: Array, add: Array) -> Array:
+    """sum_j P_wj add_j, P_wj the product of slopes j + 1 .. w: exp of a difference of sums of logarithms."""
     size, batch = slope.shape
     upto = jnp.tril(jnp.ones((size, size), slope.dtype))
     high = lax.Precision.HIGHEST
     log = jnp.dot(upto, jnp.log(jnp.maximum(slope, _SMALLEST)), precision=high)
-    before = jnp.tril(jnp.ones((size, size), bool), -1)[:, :, None]
-    products = jnp.exp(jnp.where(before, jnp.minimum(log[:, None] - log[None], math.log(_LARGEST)), -jnp.inf))
+    reaches = jnp.tril(jnp.ones((size, size), bool), 0 if own else -1)[:, :, None]
+    products = jnp.exp(jnp.where(reaches, jnp.minimum(log[:, None] - log[None], math.log(_LARGEST)), -jnp.inf))
     if add.ndim == slope.ndim:
         # Masked, not multiplied by 0: what is added may be inf.
-        return jnp.sum(jnp.where(before, products * add[None], 0.0), axis=1)
+        return jnp.sum(jnp.where(reaches, products * add[None], 0.0), axis=1)
     flat = add.reshape(size, batch, -1)
     return jnp.einsum("ijb,jbd->ibd", products.astype(add.dtype), flat, precision=high).reshape(add.shape)
 

@@ -38,7 +38,7 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, closed_over: PyTr
     axis = config.window.axis
 
     def proceed(state: State) -> Array:
-        return ~state.done & (state.round < config.max_rounds)
+        return state.more
 
     def body(state: State) -> State:
         new = _round(problem, start, config, state)
@@ -120,8 +120,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
     broken = active & ~axis.take(finite if share is None else finite | (share > 0), at_front)[0]
     front = jnp.where(active, state.start + verdict.accepted, state.front)
     front = jnp.where(broken, num_steps + 1, front)
-    now = jnp.stack([verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)])
-    error = jnp.where(active[None], now, state.error)
+    now = verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)
+    error = jnp.where(active[None], _pair(*now), state.error)
 
     # A network may overflow on a guess and be well on the trajectory: numbers that are not finite stay as they were.
     y = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(new), new, old), y, follows)
@@ -129,6 +129,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
     begin = state.start if window.whole else window.start(front, ~done)
     shift = begin - state.start
     counted = jnp.minimum(state.start + window.size, num_steps) - state.front
+    tally = state.tally + jnp.where(active[None], _pair(jnp.ones_like(counted), counted), 0)
     report = state.report
     if report is not None:
         seen = error[1], jnp.where(broken, state.front, front)
@@ -143,16 +144,16 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
         start=begin,
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
-        past=_remember(state, states, step, shift, config),
+        past=_remember(state, states, where(axis.own(finite), step, jnp.nan), shift, config),
         rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
         error=error,
-        tally=state.tally + jnp.where(active, jnp.stack([jnp.ones_like(counted), counted]), 0),
+        tally=tally,
         report=report,
         trajectory=trajectory,
         emitted=_emit(state, found, place, axis.own(works), config),
         preview=state.preview,
         iterates=state.iterates,
-        done=axis.all(jnp.all(done)),
+        more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
     if config.preview is not None:
         new = new._replace(preview=_preview(problem, rows, found, state, new, active, config))
@@ -175,6 +176,11 @@ def _measured(state: State, step: PyTree) -> tuple[PyTree, PyTree, list[Sums]]:
 def _valid(sums: list[Sums]) -> Array:
     """Rows whose round before is known: the step is NaN of those that were not in the window, or that had none."""
     return functools.reduce(jnp.logical_and, [jnp.isfinite(known(each.changed)) for each in sums])
+
+
+def _pair(first: Array, second: Array) -> Array:
+    """Both in one array `[2, B]`, selected and not concatenated: that can be done in place."""
+    return jnp.where(jnp.arange(2)[:, None] == 0, first[None], second[None])
 
 
 def _preview(
@@ -270,7 +276,7 @@ def _finalize(start: Start, config: LoopConfig, state: State) -> Solved:
     # A preview is another row's data prediction: nothing is known of it.
     bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
     last = _shown(state, num_steps, axis)
-    last = where(failed, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), last), last)
+    last = where(~failed, last, jnp.nan)
     iterates = state.iterates
     if iterates is not None:
         ran = jnp.arange(config.max_rounds) < state.round

@@ -102,7 +102,7 @@ class State(NamedTuple):
     emitted: PyTree
     preview: PyTree
     iterates: PyTree
-    done: Array
+    more: Array
 
 
 class Solved(NamedTuple):
@@ -161,5 +161,5 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
         emitted=axis.own(zeros(problem.emits(start.first))) if config.return_emitted else None,
         preview=None if config.preview is None else start.first,
         iterates=iterates,
-        done=jnp.bool_(False),
+        more=jnp.bool_(True),
     )

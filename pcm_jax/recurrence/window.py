@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +66,20 @@ class Window:
 
     def columns(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
+        structure: Any
+        leaves, structure = jax.tree.flatten(values)
+        leaves = list(map(jnp.asarray, leaves))
         if self.whole:
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], values)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[place.index], values)
+            return structure.unflatten([leaf[:, None] for leaf in leaves])
+        # Columns of a kind in one gather: the table of them is made once, before the loop.
+        kinds: dict[Any, list[int]] = {}
+        for number, leaf in enumerate(leaves):
+            kinds.setdefault((leaf.dtype, leaf.shape), []).append(number)
+        for numbers in kinds.values():
+            taken = jnp.stack([leaves[number] for number in numbers], axis=1)[place.index]
+            for column, number in enumerate(numbers):
+                leaves[number] = taken[:, :, column]
+        return structure.unflatten(leaves)
 
     def shared(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T, ...]`: `[W, ...]`; for windows that samples share."""
