@@ -107,7 +107,7 @@ class Constrained:
         return lambda *arrays: compiled(*everywhere(self.mesh, arrays))
 
     def _samples(self, leaf: Array, along: Along) -> Array:
-        spec = (*along.spec(self.samples, _ANY), *(_ANY,) * leaf.ndim)[: leaf.ndim]
+        spec = (*along.spec(self.samples, fill=_ANY), *(_ANY,) * leaf.ndim)[: leaf.ndim]
         return lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, PartitionSpec(*spec)))
 
 

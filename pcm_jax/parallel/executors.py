@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from pcm_jax.parallel.layout import Layout, everywhere, specs
+from pcm_jax.parallel.layout import Layout, everywhere, filled, specs
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
 from pcm_jax.types import PyTree
 
@@ -91,13 +91,17 @@ class ShardMap:
                 "pass pcm_jax.parallel.constrained(mesh), which can, or shard_map(.., data_axis=None), which repeats "
                 "the work there"
             )
-        axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis)
+        rows = self.axis_name if layout.held else None
+        axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis, given=rows is not None)
 
         def run(*arrays: Any) -> Any:
+            along = layout.inputs(*arrays)
+            if rows is not None:
+                arrays = filled(along, arrays, self.num_devices)
             mapped = jax.shard_map(
                 lambda *arrays: body(axis, *arrays),
                 mesh=self.mesh,
-                in_specs=specs(layout.inputs(*arrays), self.data_axis),
+                in_specs=specs(along, self.data_axis, rows),
                 out_specs=specs(layout.outputs, self.data_axis),
                 check_vma=False,
             )

@@ -16,15 +16,22 @@ from pcm_jax.types import Array, PyTree
 
 @dataclasses.dataclass(frozen=True)
 class Along:
-    """The axis of an array that counts the batch's samples; None where it has none, and every device needs it whole."""
+    """The axis of an array that counts the batch's samples; None where it has none, and every device needs it whole.
+
+    rows: whether the first axis counts the trajectory's rows, of which a device may hold its own.
+    """
 
     batch: int | None = None
+    rows: bool = False
 
-    def spec(self, axis: str | tuple[str, ...] | None, fill: Any = None) -> PartitionSpec:
-        """With the batch over the mesh axis `axis`; `fill` stands for the axes before it."""
-        if self.batch is None or axis is None:
-            return PartitionSpec()
-        return PartitionSpec(*(fill,) * self.batch, axis)
+    def spec(self, samples: Any, rows: str | None = None, fill: Any = None) -> PartitionSpec:
+        """With the batch and the rows over these mesh axes; `fill` stands for other axes."""
+        axes = [fill] * (0 if self.batch is None or samples is None else self.batch + 1)
+        if axes:
+            axes[-1] = samples
+        if self.rows and rows is not None:
+            axes = [rows, *axes[1:]]
+        return PartitionSpec(*axes)
 
 
 WHOLE = Along()
@@ -36,17 +43,28 @@ class Layout:
 
     inputs: (arrays) -> for each a tree of `Along`, a prefix of its own tree. outputs: such a tree of the result.
     one_call: a step of the body takes all samples in one call and other arrays with them, so that no device can do with
-    a part of the batch on its own.
+    a part of the batch on its own. held: T where devices hold the states of their own rows, else 0.
     """
 
     inputs: Callable[..., tuple[PyTree, ...]]
     outputs: PyTree
     one_call: bool = False
+    held: int = 0
 
 
-def specs(tree: PyTree, axis: str | None) -> PyTree:
+def specs(tree: PyTree, samples: str | None, rows: str | None = None) -> PyTree:
     """`PartitionSpec`s of a tree of `Along`."""
-    return jax.tree.map(lambda along: along.spec(axis), tree)
+    return jax.tree.map(lambda along: along.spec(samples, rows), tree)
+
+
+def filled(tree: PyTree, arrays: PyTree, count: int) -> PyTree:
+    """`arrays` with their last row repeated where they have rows, up to a multiple of `count`."""
+
+    def leaf(value: Array) -> Array:
+        missing = -value.shape[0] % count
+        return jnp.concatenate([value, *[value[-1:]] * missing]) if missing else value
+
+    return jax.tree.map(lambda along, part: jax.tree.map(leaf, part) if along.rows else part, tree, arrays)
 
 
 def everywhere(mesh: Mesh, arrays: PyTree, spec: PartitionSpec = WHOLE.spec(None)) -> PyTree:  # noqa: B008 - immutable

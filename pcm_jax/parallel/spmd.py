@@ -38,13 +38,15 @@ class WindowAxis:
     thousandth of them and whole on every device, so that all decide alike; 0 where every device holds all states and
     only the network is spread: one all-gather of its predictions is then the round's transfer.
 
-    data: the axis that the batch is spread over; None if every device has all samples.
+    data: the axis that the batch is spread over; None if every device has all samples. given: the body gets the rows of
+    its inputs that its device holds, and not all of them.
     """
 
     name: str | None = None
     size: int = 1
     data: str | None = None
     held: int = 0
+    given: bool = False
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -73,6 +75,10 @@ class WindowAxis:
             return tree
         rows = self._rows(self.held + beside, beside)
         return self.local(jax.tree.map(lambda leaf: leaf[rows], tree))
+
+    def inputs(self, tree: PyTree) -> PyTree:
+        """`own` of an input that may have come as such."""
+        return tree if self.given else self.own(tree)
 
     def whole(self, tree: PyTree) -> PyTree:
         """All devices' rows `[S, ...]` on each, `[W, ...]`: numbers of a row and sample in one transfer."""

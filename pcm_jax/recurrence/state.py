@@ -37,10 +37,15 @@ class LoopConfig:
     report: bool = False
     preview: tuple[int, ...] | None = None
 
-    def on(self, axis: WindowAxis) -> LoopConfig:
-        """On these devices, which hold their own rows of a window that stays where it is."""
+    @property
+    def held(self) -> int:
+        """W where devices hold their own rows, of a window that stays where it is; else 0."""
         apart = all(getattr(each, "by_rows", False) for each in (self.linearization, self.certificate))
-        axis = axis.holding(self.window.size) if self.window.whole and apart else axis
+        return self.window.size if self.window.whole and apart else 0
+
+    def on(self, axis: WindowAxis) -> LoopConfig:
+        """On these devices."""
+        axis = axis.holding(self.held) if self.held else axis
         return dataclasses.replace(self, window=dataclasses.replace(self.window, axis=axis))
 
 

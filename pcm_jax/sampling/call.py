@@ -83,11 +83,12 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
         guess, slope = rest.guess, None
         if rest.prior is not None:
             scale = guidance_scale(call.model_fn)
-            guess, slope = start(rest.prior, solver, first, step_noise, cond, guidance=scale)
-        problem = TableSteps(axis.own(solver), config.window, predict, axis.own(step_noise))
+            every = axis.whole(step_noise) if axis.given else step_noise
+            guess, slope = start(rest.prior, solver, first, every, cond, guidance=scale)
+        problem = TableSteps(axis.own(solver), config.window, predict, axis.inputs(step_noise))
         return run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
 
-    return call.executor.compile(body, Layout(_inputs, _OUTPUTS))
+    return call.executor.compile(body, Layout(_inputs, _OUTPUTS, held=call.config.held))
 
 
 _SAMPLES, _SAMPLES_OF_ROWS = Along(batch=0), Along(batch=1)
@@ -101,7 +102,7 @@ def _inputs(theta: Theta, rows: Rows, first: Array, rest: Rest) -> tuple[Any, ..
         own = {"mean": _SAMPLES, "variances": _SAMPLES, "remainder": _SAMPLES}
         prior = dataclasses.replace(jax.tree.map(lambda leaf: WHOLE, rest.prior), **own)
     others: Any = (WHOLE, _SAMPLES_OF_ROWS, WHOLE, prior)
-    return (WHOLE, conds), (WHOLE, _SAMPLES_OF_ROWS), _SAMPLES, Rest(*others)
+    return (WHOLE, conds), (WHOLE, Along(batch=1, rows=True)), _SAMPLES, Rest(*others)
 
 
 _COUNTS: Any = (_SAMPLES, _SAMPLES, WHOLE, _SAMPLES_OF_ROWS, _SAMPLES_OF_ROWS)

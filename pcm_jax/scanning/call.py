@@ -58,15 +58,16 @@ def _compiled(call: ScanCall) -> Callable[..., Solved]:
         guess, slopes, config = rest.guess, None, call.config.on(axis)
         window = config.window
         if call.guess is not None:
-            guess, slopes = cheaper(call.guess, rest.guess_over, first, rows, call.single, window.num_steps)
+            every = window.axis.whole(rows) if window.axis.given else rows
+            guess, slopes = cheaper(call.guess, rest.guess_over, first, every, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
-        problem = ScanSteps(window, call.spread, theta, window.axis.own(rows), call.single, tuned)
+        problem = ScanSteps(window, call.spread, theta, window.axis.inputs(rows), call.single, tuned)
         held: Any = (theta, rows, rest.adapter_over)
         return run(problem, Start(first, guess, rest.tol, slopes), config, held)
 
-    return call.executor.compile(body, Layout(_inputs, WHOLE, one_call=True))
+    return call.executor.compile(body, Layout(_inputs, WHOLE, one_call=True, held=call.config.held))
 
 
 def _inputs(theta: list[Array], rows: PyTree, first: PyTree, rest: Rest) -> tuple[Any, ...]:
     """The carry has a batch axis; nobody knows which of a user's other arrays have one."""
-    return WHOLE, WHOLE, Along(batch=0), WHOLE
+    return WHOLE, Along(rows=True), Along(batch=0), WHOLE
