@@ -92,7 +92,7 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """utilisation: of the peak, of a network call; tol: whose rounds are read; kernels: beside the network in a round."""
+    """utilisation: of the peak, of a network call. tol: whose rounds. kernels: of a round, beside the network."""
 
     utilisation: float = 0.4
     tol: float = 0.01
@@ -220,10 +220,21 @@ def rounds_of(work: Workload, sweep: Mapping[str, Any], tol: float) -> dict[int,
     return {row["window"] or work.steps: math.ceil(work.stretch * row["rounds"]) for row in rows}
 
 
+def _described(work: Mapping[str, Any]) -> str:
+    guided = " (two rows, guided)" if work["rows"] == 2 else ""
+    shared = f", {work['shared'] / 1e12:.2g} Tflop a call that all rows share" if work["shared"] else ""
+    more = f", {work['stretch']:g} times as many for its {work['steps']} steps" if work["stretch"] != 1 else ""
+    return (
+        f"- {work['name']}: {work['steps']} steps, {work['rows'] * work['flops'] / 1e12:.3g} Tflop a step{guided}{shared}"
+        f", {work['weights'] / 2**30:.2g} GiB of weights, states of {work['state']:,} numbers; rounds of {work['like']}"
+        f"{more}."
+    )
+
+
 def page(result: Mapping[str, Any]) -> str:
     """docs/pods.md."""
     titles = ("machine", "sampler", "batch", "sequential s", "data x window", "W", "rounds", "network ms", "rest ms")
-    lines = [titles + ("parallel s", "speed-up", "state MiB", "sent KiB"), ("---",) * 13]
+    lines = [(*titles, "parallel s", "speed-up", "state MiB", "sent KiB"), ("---",) * 13]
     for row in result["rows"]:
         numbers = (row["network_ms"], row["rest_ms"], row["seconds"], row["speedup"], row["state_mib"], row["sent_kib"])
         mesh = " x ".join(map(str, row["mesh"]))
@@ -238,14 +249,7 @@ def page(result: Mapping[str, Any]) -> str:
         f"launched in {each['launch'] * 1e6:g} us."
         for each in result["machines"]
     )
-    works = "\n".join(
-        f"- {each['name']}: {each['steps']} steps, {each['rows'] * each['flops'] / 1e12:.3g} Tflop a step"
-        f"{' (two rows, guided)' if each['rows'] == 2 else ''}"
-        f"{f', {each['shared'] / 1e12:.2g} Tflop a call that all rows share' if each['shared'] else ''}, "
-        f"{each['weights'] / 2**30:.2g} GiB of weights, states of {each['state']:,} numbers; rounds of {each['like']}"
-        f"{f', {each['stretch']:g} times as many for its {each['steps']} steps' if each['stretch'] != 1 else ''}."
-        for each in result["workloads"]
-    )
+    works = "\n".join(map(_described, result["workloads"]))
     return f"""# Pods, on paper
 
 What the parallel sampler would take on machines that nobody here has run it on. Written by `{result["command"]}` from
@@ -254,20 +258,22 @@ experiments/results/pods.json; every row is the fastest mesh and window of those
 {table}
 
 Sequential: the same machine, the batch spread over as many chips as divide it. network, rest: of one round; rest is
-what is sent and {config["kernels"]} small kernels. state: states, history and step noise on one chip; sent: what the collectives of a
-round write on one chip.
+what is sent and {config["kernels"]} small kernels. state: states, history and step noise on one chip. sent: what the
+collectives of a round write on one chip.
 
 ## Assumptions
 
-- A network call takes the longer of its flops at {config["utilisation"]:.0%} of the peak, whatever the number of rows, and of reading
-  its weights once. At one row a chip real machines do worse, in the sequential sampler as in a round of one row a chip.
+- A network call takes the longer of its flops at {config["utilisation"]:.0%} of the peak, whatever the number of
+  rows, and of reading its weights once. At one row a chip real machines do worse, in the sequential sampler as in a
+  round of one row a chip.
 - Rounds to {config["tol"]:g} RMS of the shipped digits model with the secant slope, without prior or adapter
   (bench_sweep.json). Nobody has measured these networks' own: ParaTAA reports 13 to 18 rounds for 50 steps of SD-1.5 at
   a tighter tolerance.
 - What is sent and held: the counts of the compiled programs (bench_spmd.json) at these sizes.
 {machines}
 {works}
-- AlphaFold 3: {TOKENS:,} tokens of {ATOMS_PER_TOKEN} atoms; its network is counted from its supplement, the others are XLA's count.
+- AlphaFold 3: {TOKENS:,} tokens of {ATOMS_PER_TOKEN} atoms; its network is counted from its supplement, the others
+  are XLA's count.
 - One chip holds the network and the activations of its rows; nothing is tensor-parallel, and the two rows of guidance
   stay on one chip.
 """
