@@ -225,8 +225,8 @@ def _described(work: Mapping[str, Any]) -> str:
     shared = f", {work['shared'] / 1e12:.2g} Tflop a call that all rows share" if work["shared"] else ""
     more = f", {work['stretch']:g} times as many for its {work['steps']} steps" if work["stretch"] != 1 else ""
     return (
-        f"- {work['name']}: {work['steps']} steps, {work['rows'] * work['flops'] / 1e12:.3g} Tflop a step{guided}{shared}"
-        f", {work['weights'] / 2**30:.2g} GiB of weights, states of {work['state']:,} numbers; rounds of {work['like']}"
+        f"- {work['name']}: {work['steps']} steps, {work['rows'] * work['flops'] / 1e12:.3g} Tflop a step{guided}"
+        f"{shared}, {work['weights'] / 2**30:.2g} GiB of weights, states of {work['state']:,} numbers; rounds of {work['like']}"
         f"{more}."
     )
 

@@ -37,36 +37,61 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, closed_over: PyTr
     """
     axis = config.window.axis
 
-    def proceed(state: State) -> Array:
-        return state.more
+    def rounds(state: State, tuned: bool) -> State:
+        """As long as the fine-tuned model has a share in some row, or as long as it has none."""
 
-    def body(state: State) -> State:
-        new = _round(problem, start, config, state)
-        kept = ("x", "edge", "past", "rows", "trajectory")
-        return new._replace(**{name: axis.settled(getattr(new, name)) for name in kept})
+        def proceed(state: State) -> Array:
+            return state.more if state.tuned is None else state.more & (state.tuned == tuned)
 
-    first = vary_like(initial(problem, start, config), (start, closed_over))
-    first = first._replace(**{name: axis.local(getattr(first, name)) for name in ("x", "past", "emitted")})
-    return _finalize(start, config, lax.while_loop(proceed, body, first))
+        return lax.while_loop(
+            proceed, lambda state: _settled(_round(problem, start, config, state, tuned), axis), state
+        )
+
+    state = initial(problem, start, config)
+    if state.rows is not None:
+        state = _scheduled(state, state.rows, config)
+    state = vary_like(state, (start, closed_over))
+    state = state._replace(**{name: axis.local(getattr(state, name)) for name in ("x", "past", "emitted")})
+    if state.rows is None:
+        state = rounds(state, False)
+    else:
+        # Loops of their own, not a branch: what the network computes of a row's time alone moves out of them.
+        state = lax.while_loop(lambda state: state.more, lambda state: rounds(rounds(state, True), False), state)
+    return _finalize(start, config, state)
 
 
-def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) -> State:
+def _settled(state: State, axis: WindowAxis) -> State:
+    """Where XLA partitions one program: as its devices hold the state between rounds."""
+    kept = ("x", "edge", "past", "rows", "trajectory")
+    return state._replace(**{name: axis.settled(getattr(state, name)) for name in kept})
+
+
+def _works(place: Place, front: Array, num_steps: int) -> tuple[Array, Array]:
+    """Rows that keep the state that follows them, those of accepted states and of samples that are done; the others."""
+    held = (place.row < front[None]) | (front >= num_steps)[None]
+    return held, ~held if place.inside is None else place.inside & ~held
+
+
+def _scheduled(state: State, rows: Rows, config: LoopConfig) -> State:
+    """With the switch's lambda for the coming round."""
+    assert config.switch is not None
+    place = config.window.at(state.start)
+    held, works = _works(place, state.front, config.window.num_steps)
+    row = jnp.broadcast_to(place.row, held.shape)
+    share = config.switch(SwitchInput(state.round, row, rows.age, rows.residual))
+    share = jnp.where(works, jnp.clip(share.astype(rows.residual.dtype), 0.0, 1.0), 0.0)
+    return state._replace(rows=rows._replace(share=share), tuned=~config.window.axis.all(jnp.all(share == 0)))
+
+
+def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, tuned: bool) -> State:
     axis, window, num_steps = config.window.axis, config.window, config.window.num_steps
     active, (spent, bound) = state.front < num_steps, state.error
     place = window.at(state.start)
     mine = place if not axis.held else Place(axis.own(place.row), axis.own(place.index), None)
     rows = problem.rows(mine)
-    # Rows of accepted states keep the state that follows them, and so do all rows of samples that are done.
-    held = (place.row < state.front[None]) | ~active[None]
+    held, works = _works(place, state.front, num_steps)
     here = axis.filled(axis.own(held))
-    works = ~held if place.inside is None else place.inside & ~held
-
-    share, age, before = None, None, None
-    if config.switch is not None:
-        assert state.rows is not None
-        (residual, age, before), row = state.rows, jnp.broadcast_to(place.row, held.shape)
-        share = config.switch(SwitchInput(state.round, row, age, residual))
-        share = jnp.where(works, jnp.clip(share.astype(spent.dtype), 0.0, 1.0), 0.0)
+    share = state.rows.share if tuned and state.rows is not None else None
 
     # One batched call, F_i(x_i) of all rows that are held here. Past the end the step is the identity.
     old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
@@ -78,8 +103,10 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
     variance = jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), here.shape)
     sums, variance = axis.whole((mine_sums, variance))
     history = None if moved is None else History(moved, changed, _valid(sums))
-    if share is not None:
-        history = same_operator(history, before, share)
+    if state.rows is not None:
+        history = same_operator(
+            history, state.rows.before, jnp.zeros_like(state.rows.before) if share is None else share
+        )
     y = linearise(
         config.linearization,
         rows,
@@ -145,7 +172,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
         past=_remember(state, states, where(axis.own(finite), step, jnp.nan), shift, config),
-        rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
+        rows=state.rows,
+        tuned=state.tuned,
         error=error,
         tally=tally,
         report=report,
@@ -155,6 +183,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State) 
         iterates=state.iterates,
         more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
+    if state.rows is not None:
+        new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config)
     if config.preview is not None:
         new = new._replace(preview=_preview(problem, rows, found, state, new, active, config))
     if state.iterates is None:
@@ -255,13 +285,14 @@ def _remember(state: State, states: PyTree, step: PyTree, shift: Array, config: 
     return Past(window.carried(moved, shift, 0.0), window.carried(step, shift, jnp.nan))
 
 
-def _age(residual: Array, age: Array, share: Array, shift: Array, config: LoopConfig) -> Rows:
+def _seen(rows: Rows, residual: Array, share: Array | None, shift: Array, config: LoopConfig) -> Rows:
     """This round's numbers, moved to the rows of the next window."""
     window = config.window
     return Rows(
         residual=window.carried(residual, shift, jnp.inf),
-        age=window.carried(age + 1, shift, 0),
-        share=window.carried(share, shift, 0.0),
+        age=window.carried(rows.age + 1, shift, 0),
+        before=jnp.zeros_like(rows.before) if share is None else window.carried(share, shift, 0.0),
+        share=rows.share,
     )
 
 
