@@ -224,17 +224,16 @@ def _described(work: Mapping[str, Any]) -> str:
     guided = " (two rows, guided)" if work["rows"] == 2 else ""
     shared = f", {work['shared'] / 1e12:.2g} Tflop a call that all rows share" if work["shared"] else ""
     more = f", {work['stretch']:g} times as many for its {work['steps']} steps" if work["stretch"] != 1 else ""
-    return (
-        f"- {work['name']}: {work['steps']} steps, {work['rows'] * work['flops'] / 1e12:.3g} Tflop a step{guided}"
-        f"{shared}, {work['weights'] / 2**30:.2g} GiB of weights, states of {work['state']:,} numbers; rounds of {work['like']}"
-        f"{more}."
-    )
+    weights = f"{work['weights'] / 2**30:.2g} GiB of weights"
+    flops = f"{work['rows'] * work['flops'] / 1e12:.3g} Tflop a step{guided}{shared}"
+    states = f"states of {work['state']:,} numbers"
+    return f"- {work['name']}: {work['steps']} steps, {flops}, {weights}, {states}; rounds of {work['like']}{more}."
 
 
 def page(result: Mapping[str, Any]) -> str:
     """docs/pods.md."""
     titles = ("machine", "sampler", "batch", "sequential s", "data x window", "W", "rounds", "network ms", "rest ms")
-    lines = [(*titles, "parallel s", "speed-up", "state MiB", "sent KiB"), ("---",) * 13]
+    lines: list[tuple[str, ...]] = [(*titles, "parallel s", "speed-up", "state MiB", "sent KiB"), ("---",) * 13]
     for row in result["rows"]:
         numbers = (row["network_ms"], row["rest_ms"], row["seconds"], row["speedup"], row["state_mib"], row["sent_kib"])
         mesh = " x ".join(map(str, row["mesh"]))
