@@ -74,7 +74,7 @@ class WindowAxis:
         if not self.held:
             return tree
         rows = self._rows(self.held + beside, beside)
-        return self.local(jax.tree.map(lambda leaf: leaf[rows], tree))
+        return self.local(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree))
 
     def inputs(self, tree: PyTree) -> PyTree:
         """`own` of an input that may have come as such."""
@@ -109,7 +109,9 @@ class WindowAxis:
         depth, share, parts = first.shape[0], rows.shape[0], []
         for hops in range(-(-depth // share), 0, -1):
             tail = rows[max(share - (depth - (hops - 1) * share), 0) :]
-            parts.append(lax.ppermute(tail, self.name, [(device, device + hops) for device in range(self.size - hops)]))
+            # All round: vmap knows no other permutations, and what comes to device 0 is not used.
+            around = [(device, (device + hops) % self.size) for device in range(self.size)]
+            parts.append(lax.ppermute(tail, self.name, around))
         row = lax.axis_index(self.name) * share - depth + jnp.arange(depth)
         known = (row >= 0).reshape(-1, *(1,) * (first.ndim - 1))
         return jnp.where(known, jnp.concatenate(parts), first[jnp.clip(row + depth, 0, depth - 1)])
