@@ -4,7 +4,7 @@
 
 Nothing here was run on such machines. Flops of the image networks are XLA's count of their programs, lowered here and
 not run; AlphaFold 3's are counted from the sizes in its supplement. Rounds are those of the shipped digits model with
-a solver of the same kind (bench_sweep.json), what is sent in a round is what the compiled programs send
+a solver of the same kind (coverage_shipped.json), what is sent in a round is what the compiled programs send
 (bench_spmd.json, whose counts `sent` reproduces), and peak rates are the vendors'.
 """
 
@@ -17,35 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import tyro
 from rich.console import Console
 
 from experiments.figures import RESULTS, ROOT, write_result
-from experiments.sd15_memory import STABLE_DIFFUSION
+from experiments.pods_networks import ATOMS_PER_TOKEN, TOKENS, Workload, workloads
 from pcm_jax.files import write_text
-from pcm_jax.networks import linen
-from pcm_jax.pretrained.diffusers import config as configs
-from pcm_jax.pretrained.diffusers.weights import shapes
 
 COMMAND = "python -m experiments.pods"
 PAGE = ROOT / "docs" / "pods.md"
-SDXL: dict[str, Any] = STABLE_DIFFUSION | {
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "attention_head_dim": [5, 10, 20],
-    "block_out_channels": [320, 640, 1280],
-    "cross_attention_dim": 2048,
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "projection_class_embeddings_input_dim": 2816,
-    "sample_size": 128,
-    "transformer_layers_per_block": [1, 2, 10],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "use_linear_projection": True,
-}
-"""stabilityai/stable-diffusion-xl-base-1.0."""
-TOKENS, ATOMS_PER_TOKEN = 1024, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,26 +51,6 @@ MACHINES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Workload:
-    """A sampler: T steps, network rows of one evaluation, numbers of a state, and whose rounds stand for its own.
-
-    flops: of a row; shared: of a call, whatever its rows; weights: bytes. stretch: of the rounds, for more steps.
-    """
-
-    name: str
-    steps: int
-    rows: int
-    state: int
-    flops: float
-    shared: float
-    weights: float
-    like: str
-    batches: tuple[int, ...]
-    stretch: float = 1.0
-    noise: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
     """utilisation: of the peak, of a network call. tol: whose rounds. kernels: of a round, beside the network."""
 
@@ -99,52 +59,6 @@ class Config:
     kernels: int = 25
     results: Path = RESULTS
     page: Path = PAGE
-
-
-def unet(config: Mapping[str, Any]) -> tuple[float, int]:
-    """(flops of one row, parameters) of a diffusers network, from its program: nothing is computed."""
-    module = configs.build(config, "config.json", jnp.bfloat16)
-    like = shapes(module)
-    arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), module.example())
-    size = config["sample_size"]
-    x = jax.ShapeDtypeStruct((1, size, size, config["in_channels"]), jnp.bfloat16)
-    counted: Any = jax.jit(linen(module)).lower(like, x, *arrays[1:]).cost_analysis()
-    return float(counted["flops"]), sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(like))
-
-
-def alphafold() -> tuple[float, float, int]:
-    """(flops of a row, of a call, parameters) of the diffusion module for 1,024 tokens of 8 atoms.
-
-    From the sizes of algorithms 5 to 7, 20 and 23 to 25 in the supplement of doi 10.1038/s41586-024-07487-w: 24 blocks
-    of 768 channels and 16 heads, twice 3 blocks of 128 channels on atoms that see 128 others. The projection of the
-    pair representation (128 channels) to biases does not depend on the state: it is shared by all rows of a call.
-    """
-
-    def block(width: int, single: int, keys: int) -> tuple[int, int]:
-        """Multiplications for each element, and parameters: attention with gates, a transition, two adaptive norms."""
-        matrices = 11 * width**2 + 6 * width * single
-        return matrices + 2 * keys * width, matrices
-
-    token, token_size = block(768, 384, TOKENS)
-    atom, atom_size = block(128, 128, 128)
-    atoms = TOKENS * ATOMS_PER_TOKEN
-    pairs = 24 * TOKENS**2 * 128 * 16
-    return 2.0 * (24 * TOKENS * token + 6 * atoms * atom), 2.0 * pairs, 24 * token_size + 6 * atom_size
-
-
-def workloads() -> list[Workload]:
-    """The three of them."""
-    found = []
-    for name, config, like in (("SD-1.5", STABLE_DIFFUSION, "DDIM-50"), ("SDXL", SDXL, "Euler-50")):
-        flops, parameters = unet(config)
-        state = config["sample_size"] ** 2 * config["in_channels"]
-        found.append(Workload(name, 50, 2, state, flops, 0.0, 2.0 * parameters, like, (1, 4)))
-    flops, shared, parameters = alphafold()
-    state = 3 * TOKENS * ATOMS_PER_TOKEN
-    found.append(
-        Workload("AlphaFold 3", 200, 1, state, flops, shared, 2.0 * parameters, "DDPM-100", (1, 5), 2.0, noise=True)
-    )
-    return found
 
 
 def sent(rows: int, steps: int, batch: int, state: int, devices: int) -> dict[str, int]:
@@ -211,13 +125,13 @@ def best(work: Workload, machine: Machine, batch: int, rounds: Mapping[int, floa
     return min(choices, key=lambda choice: choice["seconds"])
 
 
-def rounds_of(work: Workload, sweep: Mapping[str, Any], tol: float) -> dict[int, float]:
-    """Rounds for each window, of the shipped model's solver of that kind, stretched to this one's steps."""
-    rows = [row for row in sweep["rows"] if row["slope"] == "secant" and row["tol"] == tol]
-    rows = [row for row in rows if row["solver"] == work.like]
-    if not rows:
-        raise ValueError(f"bench_sweep.json has no {work.like} at tol {tol:g}; run make bench ARGS='--studies sweep'")
-    return {row["window"] or work.steps: math.ceil(work.stretch * row["rounds"]) for row in rows}
+def rounds_of(work: Workload, coverage: Mapping[str, Any], tol: float) -> dict[int, float]:
+    """Mean rounds for each window, of the digits model's solver of that kind, stretched to this one's steps."""
+    wanted = {"model": "digits", "solver": work.like, "method": "secant", "tol": tol}
+    cells = [cell for cell in coverage["cells"] if wanted.items() <= cell.items()]
+    if not cells:
+        raise ValueError(f"coverage_shipped.json has no {work.like} at tol {tol:g}; run python -m experiments.coverage")
+    return {cell["window"] or work.steps: math.ceil(work.stretch * cell["rounds"]) for cell in cells}
 
 
 def _described(work: Mapping[str, Any]) -> str:
@@ -256,7 +170,8 @@ experiments/results/pods.json; every row is the fastest mesh and window of those
 
 {table}
 
-Sequential: the same machine, the batch spread over as many chips as divide it. network, rest: of one round; rest is
+Sequential: the same machine, the batch spread over as many chips as divide it; where the speed-up is below 1 it is the
+better one, as chips that have samples enough do not need the window. network, rest: of one round; rest is
 what is sent and {config["kernels"]} small kernels. state: states, history and step noise on one chip. sent: what the
 collectives of a round write on one chip.
 
@@ -265,9 +180,9 @@ collectives of a round write on one chip.
 - A network call takes the longer of its flops at {config["utilisation"]:.0%} of the peak, whatever the number of
   rows, and of reading its weights once. At one row a chip real machines do worse, in the sequential sampler as in a
   round of one row a chip.
-- Rounds to {config["tol"]:g} RMS of the shipped digits model with the secant slope, without prior or adapter
-  (bench_sweep.json). Nobody has measured these networks' own: ParaTAA reports 13 to 18 rounds for 50 steps of SD-1.5 at
-  a tighter tolerance.
+- Mean rounds to {config["tol"]:g} RMS of a sample of the shipped digits model, with the secant slope, without prior or
+  adapter (coverage_shipped.json), rounded up; a batch takes as many as its slowest sample. Nobody
+  has measured these networks' own: ParaTAA reports 13 to 18 rounds for 50 steps of SD-1.5 at a tighter tolerance.
 - What is sent and held: the counts of the compiled programs (bench_spmd.json) at these sizes.
 {machines}
 {works}
@@ -280,10 +195,10 @@ collectives of a round write on one chip.
 
 def main(config: Config) -> None:
     """Compute and write."""
-    sweep = json.loads((config.results / "bench_sweep.json").read_text())
+    coverage = json.loads((config.results / "coverage_shipped.json").read_text())
     works = workloads()
     rows = [
-        best(work, machine, batch, rounds_of(work, sweep, config.tol), config)
+        best(work, machine, batch, rounds_of(work, coverage, config.tol), config)
         for machine in MACHINES
         for work in works
         for batch in work.batches

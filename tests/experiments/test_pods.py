@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from experiments import pods
+from experiments import pods, pods_networks
 from experiments.figures import RESULTS
 
 MACHINE = pods.Machine("m", 8, 1e12, 1e12, 1e9, 1e-6, 1e-6, False)
-WORK = pods.Workload("w", 50, 2, 16384, 1e9, 0.0, 1e6, "DDIM-50", (1, 4))
+WORK = pods_networks.Workload("w", 50, 2, 16384, 1e9, 0.0, 1e6, "DDIM-50", (1, 4))
 CONFIG = pods.Config(kernels=0)
 
 
@@ -32,7 +32,7 @@ def test_what_is_sent_is_what_the_compiled_programs_send():
 @pytest.mark.fast
 def test_a_call_takes_its_flops_or_its_weights():
     assert pods.call(WORK, MACHINE, 3, 0.5) == pytest.approx(3 * 2 * 1e9 / 0.5e12)
-    heavy = pods.Workload("w", 50, 2, 16384, 1.0, 0.0, 2e12, "DDIM-50", (1,))
+    heavy = pods_networks.Workload("w", 50, 2, 16384, 1.0, 0.0, 2e12, "DDIM-50", (1,))
     assert pods.call(heavy, MACHINE, 3, 0.5) == pytest.approx(2.0)
 
 
@@ -52,7 +52,7 @@ def test_the_best_window_of_one_row_a_chip():
 @pytest.mark.fast
 def test_sizes_of_the_networks():
     """Published: 2.6 B parameters of SDXL's network, six times the flops of SD-1.5's at four times the pixels."""
-    flops, shared, parameters = pods.alphafold()
+    flops, shared, parameters = pods_networks.alphafold()
     assert 0.4e12 < flops < 0.7e12 and 0.05e12 < shared < 0.2e12 and 1e8 < parameters < 3e8
     found = {each["name"]: each for each in json.loads((RESULTS / "pods.json").read_text())["workloads"]}
     assert found["SD-1.5"]["weights"] == 2 * 859_520_964
@@ -66,3 +66,12 @@ def test_the_page_is_of_its_json():
     result = json.loads((RESULTS / "pods.json").read_text())
     assert pods.PAGE.read_text() == pods.page(result)
     assert len(result["rows"]) == sum(len(work["batches"]) for work in result["workloads"]) * len(result["machines"])
+
+
+@pytest.mark.fast
+def test_rounds_come_from_the_coverage_study():
+    coverage = json.loads((RESULTS / "coverage_shipped.json").read_text())
+    found = pods.rounds_of(WORK, coverage, 0.01)
+    assert set(found) == {16, 50} and 1 < found[50] < found[16] < 50
+    with pytest.raises(ValueError, match=r"no DDIM-50 at tol 0\.5; run python -m experiments\.coverage"):
+        pods.rounds_of(WORK, coverage, 0.5)
