@@ -23,10 +23,11 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence.kernels import affine_scan
 from pcm_jax.recurrence.linearization import History, Sums, known
-from pcm_jax.recurrence.norms import Norm, difference, from_squares, noise_units, of_tree, root_mean_square
-from pcm_jax.recurrence.window import leading, take_rows
+from pcm_jax.recurrence.norms import Norm, difference, from_squares, noise_units, of_rows, root_mean_square
+from pcm_jax.recurrence.window import leading
 from pcm_jax.types import Array, PyTree
 
 
@@ -41,7 +42,8 @@ class Evidence(NamedTuple):
     before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of the state at the front.
     bound: `[B]`, what the round before said of the error of the sample.
 
-    States are pytrees; a sampler's is one array.
+    axis: where its devices hold their own rows, x, step, y and the arrays of `before` have these alone, and numbers
+    `[W, B]` are whole. States are pytrees; a sampler's is one array.
     """
 
     row: Array
@@ -58,6 +60,7 @@ class Evidence(NamedTuple):
     before: History | None
     spent: Array
     bound: Array
+    axis: WindowAxis = WindowAxis()
 
 
 class Verdict(NamedTuple):
@@ -73,7 +76,11 @@ class Verdict(NamedTuple):
 
 
 class Certificate(Protocol):
-    """Decides in the loop. Implementations are frozen dataclasses: static arguments of the compiled sampler."""
+    """Decides in the loop. Implementations are frozen dataclasses: static arguments of the compiled sampler.
+
+    One that has an attribute `by_rows = True` looks at states through sums and `norms.of_rows` alone: devices then hold
+    their own rows.
+    """
 
     @property
     def norm(self) -> Norm:
@@ -91,10 +98,11 @@ class Certificate(Protocol):
 class _DefectSum:
     norm: Norm
     needs_history: bool = True
+    by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         change = difference(see.step, _tail(see.x))
-        missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance)
+        missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance, see.axis)
         # A norm is at least 0: one that says less, or nothing, certifies nothing.
         defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
         gain, measured = self._gain(see)
@@ -121,7 +129,7 @@ class _DefectSum:
         accepted = leading(sound & (certified | (see.row <= see.front[None])))
         at_front = see.row == see.front[None]
         behind = jnp.where(at_front, gain * see.spent[None], total)
-        last = take_rows(behind, jnp.maximum(accepted - 1, 0)[None])[0]
+        last = see.axis.take(behind, jnp.maximum(accepted - 1, 0)[None])[0]
         spent = jnp.where(see.row[0] + accepted > see.front, last, see.spent)
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
 
@@ -143,13 +151,14 @@ class _DefectSum:
         """Gains `[W, B]`, and where they were measured."""
         assert see.before is not None
         x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
-        moved = from_squares(self.norm, [known(each.moved) for each in see.sums], see.before.moved, see.variance)
+        squares = [known(each.moved) for each in see.sums]
+        moved = from_squares(self.norm, squares, see.before.moved, see.variance, see.axis)
         # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
         # part of what changed it is no gain, which a product over hundreds of rows would take it for.
-        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance)
+        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance, see.axis)
         floor = 4 * jnp.finfo(moved.dtype).eps * size
         squares = [known(each.changed) for each in see.sums]
-        change = from_squares(self.norm, squares, see.before.changed, see.variance)
+        change = from_squares(self.norm, squares, see.before.changed, see.variance, see.axis)
         ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
         measured = see.before.valid
         gain = jnp.where(measured & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
@@ -160,9 +169,10 @@ class _DefectSum:
 class _LastChange:
     norm: Norm
     needs_history: bool = False
+    by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
+        change = of_rows(self.norm, difference(see.y, _tail(see.x)), see.variance, see.axis)
         residual = jnp.where(jnp.isfinite(change) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from pcm_jax import checks
-from pcm_jax.recurrence.kernels import affine_scan, sums
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.recurrence.kernels import segmented_scan, sums
 from pcm_jax.types import Array, PyTree
 
 
@@ -65,6 +66,7 @@ class Linearization(Protocol):
     """Chooses A. Implementations are frozen dataclasses: they are static arguments of the compiled sampler.
 
     One that has an attribute `signed = False` promises slopes that are not negative; some platforms then save kernels.
+    One with `by_rows = True` promises that a row's slope depends on this row alone: devices then hold their own rows.
     """
 
     @property
@@ -84,6 +86,7 @@ class Linearization(Protocol):
 class _Constant:
     value: float
     needs_history: bool = False
+    by_rows: bool = True
 
     @property
     def signed(self) -> bool:
@@ -97,6 +100,7 @@ class _Constant:
 class _Held:
     column: str
     needs_history: bool = False
+    by_rows: bool = True
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.broadcast_to(jnp.asarray(getattr(rows, self.column), x.dtype), x.shape[:2])
@@ -108,6 +112,7 @@ class _Secant:
     high: float
     needs_history: bool = True
     signed: bool = False
+    by_rows: bool = True
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         assert before is not None and before.sums is not None
@@ -204,6 +209,7 @@ def linearise(
     first_slope: PyTree = None,
     share: Array | None = None,
     recurrent: PyTree = None,
+    axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
 ) -> PyTree:
     """The states that a round makes, `[W, B, ...]`, after x's first: a slope of its own, and a scan, for every leaf.
 
@@ -215,6 +221,7 @@ def linearise(
         first_slope: `[W, B]` for every leaf, the prior's, for rows without history.
         share: lambda `[W, B]`.
         recurrent: which leaves depend on their own past; the others' slope is 0.
+        axis: where devices hold their own rows, W are these.
     """
     if share is not None and first_slope is not None:
         # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
@@ -229,7 +236,7 @@ def linearise(
             found = summed(x, step, moved, changed) if found is None else found
             seen = history._replace(moved=moved, changed=changed, sums=found)
         slope = linearization.slope(rows, x[:-1], step, seen, first)
-        return solve(x, step, slope, signed=getattr(linearization, "signed", True))
+        return solve(x, step, slope, signed=getattr(linearization, "signed", True), axis=axis)
 
     structure: Any = jax.tree.structure(x)
     count = structure.num_leaves
@@ -240,13 +247,21 @@ def linearise(
     return structure.unflatten(map(leaf, jax.tree.leaves(x), jax.tree.leaves(step), own, first, found, *past))
 
 
-def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
+def solve(
+    x: Array,
+    step: Array,
+    slope: Array,
+    *,
+    signed: bool = True,
+    axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
+) -> Array:
     """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one affine scan (kernels.py).
 
     Args:
         x: states `[W + 1, B, ...]`, of which the first is known.
         step: F_w(x_w), `[W, B, ...]`.
         slope: A_w `[W, B]`. signed: False promises that none is negative.
+        axis: whose devices hold the rows.
 
     Returns:
         y_1 .. y_W, `[W, B, ...]`. Numbers of a step that are not finite stay as they are and reach no other row.
@@ -256,4 +271,4 @@ def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
     """
     defect = step - x[1:]
     slope = jnp.where(jnp.isfinite(slope), slope, 0)
-    return step + affine_scan(slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed, own=False)
+    return step + segmented_scan(axis, slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed)
