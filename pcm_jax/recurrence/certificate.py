@@ -39,8 +39,9 @@ class Evidence(NamedTuple):
     follows. x: states `[W + 1, B, ...]` that the round started from, step: F(x) `[W, B, ...]`, y: the states that it
     made, after x's first. sums: of every leaf. variance: `[W, B]`, unit of norms. inside: `[W, B]`, False past the end,
     None where that cannot be. sound: `[W, B]`, held, or evaluated by the base model alone and finite. before: the round
-    before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of the state at the front.
-    bound: `[B]`, what the round before said of the error of the sample.
+    before, valid where the same model evaluated the row. steepest: `[W, B]`, the largest slope that made y, None where
+    it keeps within the gain. spent: `[B]`, bound on the error of the state at the front. bound: `[B]`, what the round
+    before said of the error of the sample.
 
     axis: where its devices hold their own rows, x, step, y and the arrays of `before` have these alone, and numbers
     `[W, B]` are whole. States are pytrees; a sampler's is one array.
@@ -58,6 +59,7 @@ class Evidence(NamedTuple):
     inside: Array | None
     sound: Array
     before: History | None
+    steepest: Array | None
     spent: Array
     bound: Array
     axis: WindowAxis = WindowAxis()
@@ -162,6 +164,9 @@ class _DefectSum:
         ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
         measured = see.before.valid
         gain = jnp.where(measured & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
+        if see.steepest is not None:
+            # What is returned is y, and y_{i+1} misses A_i (y_i - x_i) beside what F_i makes of the error of x_i.
+            gain = jnp.maximum(gain, jnp.minimum(see.steepest, _LARGEST))
         return gain, measured
 
 

@@ -107,7 +107,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
         history = same_operator(
             history, state.rows.before, jnp.zeros_like(state.rows.before) if share is None else share
         )
-    y = linearise(
+    y, steepest = linearise(
         config.linearization,
         rows,
         state.x,
@@ -136,6 +136,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
             inside=place.inside,
             sound=held | sound,
             before=history,
+            steepest=None if steepest is None else axis.whole(steepest),
             spent=spent,
             bound=bound,
             axis=axis,
