@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.campaigns.toys import CONFIG, POLICY, drawn, model
 from pcm_jax import lora, networks, pretrained
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.data.folder import load_folder
@@ -25,28 +26,6 @@ from pcm_jax.priors import fit_prior
 from pcm_jax.training import read_metrics
 from pcm_jax.trees import flatten
 
-CONFIG = pretrained.ModelConfig(
-    name="tiny",
-    network={"name": "mlp", "width": 8, "depth": 1, "num_classes": 3},
-    schedule={"name": "linear_vp", "num_train_steps": 50},
-    prediction="epsilon",
-    sample_shape=(4, 1),
-    num_classes=3,
-    data_std=1.0,
-    clip=1.0,
-    parameters=0,
-)
-POLICY = pretrained.PolicyConfig(
-    name="tiny",
-    network={"name": "mlp", "width": 8, "depth": 1, "observations": True},
-    num_steps=10,
-    observation_size=3,
-    action_size=2,
-    obs_horizon=2,
-    horizon=8,
-    action_horizon=4,
-    tasks=("toy",),
-)
 UNET = UNet2DModel(
     block_out_channels=(4, 8),
     down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -56,20 +35,6 @@ UNET = UNet2DModel(
     attention_head_dim=4,
 )
 SCHEDULER = {"_class_name": "DDIMScheduler", "num_train_timesteps": 100, "beta_start": 1e-4, "beta_end": 0.02}
-
-
-def drawn(shapes: Any) -> Any:
-    """Numbers for shapes."""
-    draws = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(0.1 * draws.normal(size=leaf.shape), leaf.dtype), shapes)
-
-
-def model() -> pretrained.Pretrained:
-    """The model that the adapter belongs to."""
-    model_fn, shapes = CONFIG.build()
-    return pretrained.Pretrained(
-        "tiny", model_fn, drawn(shapes), CONFIG.build_schedule(), "epsilon", (4, 1), 3, 1.0, 1.0, CONFIG, ""
-    )
 
 
 def write_model(folder: Path) -> None:
@@ -176,17 +141,6 @@ def write_zarr(folder: Path) -> None:
     group.create_array("data/state", data=draws.random((7, 5)).astype(np.float32))
     group.create_array("data/action", data=draws.random((7, 2)).astype(np.float32))
     group.create_array("meta/episode_ends", data=np.asarray((3, 7), np.int64))
-
-
-def write_walk(folder: Path) -> None:
-    """Three Push-T episodes long enough for chunks."""
-    import zarr
-
-    place = np.cumsum(np.random.default_rng(0).normal(scale=3.0, size=(120, 5)), axis=0).astype(np.float32) + 250
-    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
-    group.create_array("data/state", data=place)
-    group.create_array("data/action", data=place[:, :2] + 5)
-    group.create_array("meta/episode_ends", data=np.asarray((40, 70, 120), np.int64))
 
 
 def write_hdf5(folder: Path) -> None:
