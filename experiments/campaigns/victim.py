@@ -1,6 +1,6 @@
-"""A small run of everything that resumes: `python -m experiments.campaigns.victim NAME FOLDER`, prints a digest.
+"""A small run of everything that resumes: a function of a folder, which returns a digest of what it found.
 
-Run twice with the same folder, or killed and run again, each must print what it prints in one go.
+Called twice with the same folder, or killed and called again, each must return what it returns in one go.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,7 +210,3 @@ VICTIMS: dict[str, Callable[[Path], str]] = {
     "gallery page": page,
     "study": cells,
 }
-
-
-if __name__ == "__main__":
-    print(json.dumps(VICTIMS[sys.argv[1]](Path(sys.argv[2]))))
