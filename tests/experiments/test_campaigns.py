@@ -197,7 +197,7 @@ def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
 
 
 def quick(folder, again=None, full=None):
-    """A victim that needs no JAX: thirty files, one every hundredth of a second. again: what it does if it was killed."""
+    """A victim that needs no JAX: thirty files, one every hundredth of a second. again: after it was killed."""
     folder.mkdir(parents=True, exist_ok=True)
     done = len(list(folder.glob("line-*")))
     for number in range(done, 30):
