@@ -13,7 +13,6 @@ A = 0 is Jacobi, A = 1 Picard (ParaDiGMS), A = alpha ratio or sigma ratio hold t
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -111,9 +110,7 @@ def zero() -> Linearization:
 
 def constant(value: float) -> Linearization:
     """A = value in every row."""
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"a constant slope must be a finite number, got {value!r}")
-    return _Constant(float(value))
+    return _Constant(checks.number("a constant slope", value))
 
 
 def held_noise() -> Linearization:
