@@ -36,7 +36,8 @@ def check(
     Raises:
         ValueError: with the field's name and what it must be.
     """
-    for name, hint in _hints(type(module)).items():
+    kind: Any = type(module)
+    for name, hint in _hints(kind).items():
         value = getattr(module, name)
         options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         if value is None and type(None) in options:
@@ -53,7 +54,7 @@ def check(
 
 
 @functools.lru_cache(maxsize=32)
-def _hints(kind: type[nn.Module]) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {name: hints[name] for name in kind.__dataclass_fields__ if name not in _FLAX}
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax import checks
@@ -57,7 +58,7 @@ def _column(name: str, column: Any, steps: tuple[int, ...]) -> None:
             f"a solver's {name} is an array [T] with a number for each of its T >= 1 steps, here {steps}, got "
             f"{checks.shown(column)}"
         )
-    if not np.issubdtype(column.dtype, np.floating) and not jax.dtypes.issubdtype(column.dtype, np.floating):
+    if not jnp.issubdtype(column.dtype, jnp.floating):
         raise ValueError(f"a solver's {name} is an array of floats, got {column.dtype}; cast it to float32")
     if isinstance(column, np.ndarray):
         if not np.isfinite(column).all():
