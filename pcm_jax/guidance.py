@@ -96,7 +96,7 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
     """
     _check_guide(model_fn, scale)
     for value in null_cond.values() if isinstance(null_cond, Mapping) else (null_cond,):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
             raise ValueError(
                 f"null_cond must be a number, or a number for each key of cond, got {checks.shown(value)}; where the "
                 "null condition is an array, take prompt_guided"
@@ -164,7 +164,7 @@ def prompts(prompt: Cond, negative: Cond) -> dict[str, Cond]:
         ValueError: another structure or shape.
     """
     for leaf in jax.tree.leaves((prompt, negative)):
-        if not hasattr(leaf, "shape"):
+        if not hasattr(leaf, "shape") or getattr(leaf.dtype, "kind", "") in "OSU":
             raise ValueError(
                 f"prompt and negative must be arrays [B, ...], got {checks.shown(leaf)}; texts become arrays by "
                 "pcm_jax.pretrained.diffusers.text_embeddings(texts, folder)"

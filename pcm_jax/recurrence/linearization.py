@@ -157,9 +157,7 @@ def zero() -> Linearization:
 
 def constant(value: float) -> Linearization:
     """A = value in every row."""
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"a constant slope must be a finite number, got {value!r}")
-    return _Constant(float(value))
+    return _Constant(checks.number("a constant slope", value))
 
 
 def held_noise() -> Linearization:

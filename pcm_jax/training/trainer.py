@@ -69,6 +69,7 @@ class TrainConfig:
             checks.whole(name, getattr(self, name))
         if self.stop_at is not None:
             checks.whole("stop_at", self.stop_at)
+        checks.flag("progress", self.progress)
         if not isinstance(self.optimizer, OptimizerConfig):
             raise ValueError(f"optimizer must be an OptimizerConfig, got {checks.shown(self.optimizer)}")
 
