@@ -7,12 +7,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from pcm_jax.guidance import guidance_scale
 from pcm_jax.parallel import Executor, WindowAxis
 from pcm_jax.priors import GaussianPrior, start
 from pcm_jax.recurrence import LoopConfig, Solved, Start, run
 from pcm_jax.results import SampleOutput
-from pcm_jax.sampling.network import call_rows, count_rows
+from pcm_jax.sampling.network import call_rows, count_rows, idle_states
 from pcm_jax.sampling.sequential import one_step
 from pcm_jax.sampling.table import TableSteps
 from pcm_jax.solvers import Solver
@@ -41,6 +43,7 @@ class TableCall:
     config: LoopConfig
     executor: Executor
     depth: int = 0
+    microbatch: int | None = None
 
     def whole(self) -> TableCall:
         config = dataclasses.replace(self.config, return_trajectory=True, return_emitted=self.depth > 0)
@@ -59,7 +62,7 @@ class TableCall:
         self, theta: Theta, row: Rows, x: Array, before: Array | None
     ) -> tuple[Array, Array | None, Array | None]:
         (params, cond), (table, z) = theta, row
-        new, f = one_step(self.model_fn, self.dtype, params, cond, table, x, before, z)
+        new, f = one_step(self.model_fn, self.dtype, params, cond, table, x, before, z, self.microbatch)
         return new, f, f if self.depth else None
 
 
@@ -71,7 +74,8 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
 
         def predict(x: Array, time: Array, share: Array | None) -> Array:
             def network(x: Array, time: Array, share: Array | None) -> Array:
-                return call_rows(call.model_fn, params, x, time, cond, call.dtype, rest.adapter, share)
+                how = (rest.adapter, share, call.microbatch)
+                return call_rows(call.model_fn, params, x, time, cond, call.dtype, *how)
 
             found: Array = axis.map_rows(network, x, time, share)
             return found
@@ -81,9 +85,22 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
             scale = guidance_scale(call.model_fn)
             guess, slope = start(rest.prior, solver, first, step_noise, cond, guidance=scale)
         problem = TableSteps(solver, call.config.window, predict, step_noise)
-        return run(problem, Start(first, guess, rest.tol, slope), call.config, axis, (theta, rows, rest.adapter))
+        held = (theta, rows, rest.adapter)
+        solved = run(problem, Start(first, guess, rest.tol, slope), call.config, axis, held)
+        return _with_idle(solved, call, axis, first.shape[0])
 
     return call.executor.compile(body)
+
+
+def _with_idle(solved: Solved, call: TableCall, axis: WindowAxis, batch: int) -> Solved:
+    """`solved`, counting what fills the last chunk of every device's calls."""
+    states = axis.padded(call.config.window.size) // axis.size * batch
+    idle = axis.size * idle_states(call.model_fn, states, call.microbatch)
+    if idle == 0:
+        return solved
+    stats = solved.stats
+    padded = stats.padded_evaluations + idle * jnp.max(stats.rounds)
+    return solved._replace(stats=dataclasses.replace(stats, padded_evaluations=padded.astype(jnp.int32)))
 
 
 def output(call: TableCall, solved: Solved) -> SampleOutput:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.parallel import Executor, InsideAxis, single, vary_like
 from pcm_jax.recurrence import (
     Certificate,
@@ -39,6 +40,7 @@ def scan(
     length: int | None = None,
     batch_axis: int | None = None,
     window: int | None = None,
+    microbatch: int | None = None,
     tol: float = 1e-2,
     max_rounds: int | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
@@ -72,6 +74,8 @@ def scan(
             because one call of the step serves them all. None: the carry is one sample. `jax.vmap` of that gives each
             sample a window of its own too.
         window: W, steps evaluated at once, 1..T. None is all T.
+        microbatch: rows of the window that one batched call of the step evaluates, at least 1. A round's rows then go
+            through it in several calls, one after the other, to the same results: for memory. None is all at once.
         tol: bound on the RMS error of the returned carry, for each sample; of several leaves the root of their sum of
             squares, so that no leaf's is larger. 0 waits until nothing changes. See `sample_picard` for what rounding
             adds.
@@ -123,6 +127,8 @@ def scan(
         certificate=certificate,
         executor=executor,
     )
+    if microbatch is not None:
+        checks.whole("microbatch", microbatch, hint="rows of the window in one call; None takes all at once")
     validate.check_pair(adapter_step, switch)
     if switch is not None:
         check_schedule(switch, steps, window, max_rounds)
@@ -149,7 +155,7 @@ def scan(
         return_rounds=return_rounds,
         return_emitted=main.has_output,
     )
-    call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor)
+    call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor, microbatch=microbatch)
     dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(init)), jnp.float32)
     solved = differentiable(call, theta, xs, first, Rest(jnp.asarray(tol, dtype), states, cheap_over, tuned_over))
     return _output(solved, one_sample).checked(throw)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import WindowAxis, vary_like
+from pcm_jax.parallel import WindowAxis, in_chunks, vary_like
 from pcm_jax.recurrence import Evaluation, Place, Window
 from pcm_jax.recurrence.window import where
 from pcm_jax.scanning.trace import Traced
@@ -40,6 +40,7 @@ class ScanSteps:
     xs: PyTree
     single: bool
     tuned: Tuned | None
+    microbatch: int | None = None
 
     @property
     def num_steps(self) -> int:
@@ -65,11 +66,14 @@ class ScanSteps:
         return Plain(jnp.ones((self.window.size, 1)))
 
     def evaluate(self, rows: Plain, x: PyTree, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
-        def run(carry: PyTree, x: PyTree, share: Array | None) -> Any:
+        def at_once(carry: PyTree, x: PyTree, share: Array | None) -> Any:
             base = lambda: _over_rows(self.step, self.closed_over, carry, x, self.single)  # noqa: E731
             if self.tuned is None or share is None:
                 return base()
             return self._blend(base, self.tuned, carry, x, share)
+
+        def run(*rows: PyTree) -> Any:
+            return in_chunks(at_once, self.microbatch, *rows)
 
         new, emitted = self.axis.map_rows(run, x, self.window.shared(self.xs, place), share)
         return Evaluation(new, None, emitted)
