@@ -27,7 +27,7 @@ from pcm_jax.results import ScanOutput
 from pcm_jax.scanning import validate
 from pcm_jax.scanning.call import Rest, ScanCall
 from pcm_jax.scanning.steps import Plain
-from pcm_jax.scanning.trace import Step, Traced, trace
+from pcm_jax.scanning.trace import Step, Traced, strong, trace
 from pcm_jax.switching import Switch
 from pcm_jax.types import Array, PyTree
 
@@ -113,7 +113,7 @@ def scan(
     window = steps if window is None else window
     max_rounds = steps * (1 if adapter_step is None else 2) if max_rounds is None else max_rounds
     one_sample = batch_axis is None
-    init, xs = jax.tree.map(_strong, (init, xs))
+    init, xs = jax.tree.map(strong, (init, xs))
     first = jax.tree.map(lambda leaf: leaf[None], init) if one_sample else init
     validate.check_linearization(linearization)
     check_loop(
@@ -183,14 +183,6 @@ def _output(solved: Solved, one_sample: bool) -> ScanOutput:
         trajectory=drop(solved.trajectory, 1),
         iterates=drop(solved.iterates, 1),
     )
-
-
-def _strong(leaf: Any) -> Array:
-    """An array of a strong type, as a step returns it."""
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 def _other(step: Any, at: tuple[PyTree, PyTree], name: str) -> tuple[Traced | None, list[Array]]:
