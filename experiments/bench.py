@@ -1,10 +1,10 @@
 """What a round costs, how many rounds every setting and every solver takes, and what each of eight devices computes.
 
-    make bench                                 # all four, about twenty minutes on 2 CPU cores
+    make bench                                 # all five, about twenty minutes on 2 CPU cores
     make bench ARGS="--studies overhead spmd"  # some
     make bench PYTHON=python3 VENV=            # on a GPU image that brings its own JAX; then also seconds
 
-Writes experiments/results/bench_{overhead,solvers,spmd,sweep}.json, bench_sweep.png, and the headline figures.
+Writes experiments/results/bench_{overhead,round,solvers,spmd,sweep}.json, bench_sweep.png, and the headline figures.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments import bench_overhead, bench_solvers, bench_spmd, bench_sweep
+from experiments import bench_overhead, bench_round, bench_solvers, bench_spmd, bench_sweep
 
-Study = Literal["overhead", "solvers", "spmd", "sweep"]
+Study = Literal["overhead", "round", "solvers", "spmd", "sweep"]
 STUDIES: dict[Study, Callable[[int, bool, Console], None]] = {
     "overhead": bench_overhead.run,
+    "round": bench_round.run,
     "solvers": bench_solvers.run,
     "spmd": bench_spmd.run,
     "sweep": bench_sweep.run,

@@ -121,6 +121,7 @@ def _method(
     line = study.row(out, reference, seconds)
     rounds = line["rounds"]
     errors = study.error_curve(out, reference, rounds)
+    assert out.stats.bounds is not None
     bounds = [bound if np.isfinite(bound) else None for bound in np.max(out.stats.bounds[:rounds], axis=1).tolist()]
     found["rows"].append({"solver": name, "method": method, "speedup": len(case.solver) / rounds} | line)
     found["curves"].append(

@@ -29,7 +29,7 @@ from pcm_jax.files import write_text
 
 SOLVERS = {"digits": "DDIM-50", "fashion": "DPM-Solver++-20", "emoji32": "DPM-Solver++-20"}
 LATENT_STEPS = 20
-LOST = 1.2
+LOST = 1.0
 """Times the sequential sampler's seconds after which the full window is stopped: it has lost by then."""
 PATIENCE = 8.0
 """Seconds of a cell's comparison after which no repeat is begun."""

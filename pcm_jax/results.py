@@ -46,15 +46,15 @@ class Stats:
     padded_evaluations: int32, rows computed for nothing: past the end of the trajectory, for samples that were
         already done, and to fill the last device. Under `vmap` each lane counts its own loop, although all of them
         run until the slowest is done.
-    bounds: `[max_rounds, B]`, `error_bound` as each round knew it; SENTINEL after.
-    accepted: int32 `[max_rounds, B]`, states accepted after each round, of the solver's T; SENTINEL after.
+    bounds: `[max_rounds, B]`, `error_bound` as each round knew it; SENTINEL after. None unless it was asked for.
+    accepted: int32 `[max_rounds, B]`, states accepted after each round, of the solver's T; SENTINEL after; or None.
     """
 
     rounds: Array
     evaluations: Array
     padded_evaluations: Array
-    bounds: Array
-    accepted: Array
+    bounds: Array | None = None
+    accepted: Array | None = None
 
 
 class Outcome:

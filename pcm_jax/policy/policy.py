@@ -34,6 +34,10 @@ _TUNED = ("tol", "linearization", "certificate", "switch", "executor")
 """Options of `picard` that a plan is made for."""
 
 
+_ASIDE = {"window", "microbatch", "stats", "throw", "return_trajectory", "return_rounds"}
+"""Options that a plan replaces, or that change nothing that is returned of the actions."""
+
+
 class Decision(NamedTuple):
     """actions: to carry out, `[action_horizon, A]` in the robot's units. plan: the whole chunk `[horizon, A]` as the
     sampler left it, in [-1, 1]. out: the sampler's result, with rounds and certificate, of batch 1 or B.
@@ -151,7 +155,7 @@ class Policy:
         lead = self._lead_and_keys(history, key)
         options = dict(self.options or {})
         kept = {name: options.pop(name) for name in _TUNED if name in options}
-        if odd := sorted(set(options) - {"window", "microbatch", "throw", "return_trajectory", "return_rounds"}):
+        if odd := sorted(set(options) - _ASIDE):
             raise ValueError(
                 f"a policy with the option {odd[0]} ends before its actions are certified: tune it without"
             )

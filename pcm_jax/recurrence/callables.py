@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax import checks
-from pcm_jax.recurrence.linearization import History
+from pcm_jax.recurrence.linearization import History, Sums
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import PyTree
 
@@ -113,7 +113,8 @@ def _slope(linearization: Any, columns: Any, steps: int, shape: tuple[int, ...],
     x = jax.ShapeDtypeStruct((steps, *shape), dtype)
     flags: Any = jax.ShapeDtypeStruct((steps, shape[0]), jnp.bool_)
     rows = columns.unflatten([jax.ShapeDtypeStruct((steps, 1), dtype)] * columns.num_leaves)
-    before: Any = History(x, x, flags) if linearization.needs_history else None
+    number: Any = jax.ShapeDtypeStruct((steps, shape[0]), jnp.promote_types(dtype, jnp.float32))
+    before: Any = History(x, x, flags, None, Sums(*[number] * 6)) if linearization.needs_history else None
     what = f"linearization.slope on states {checks.shapes(x)}"
     remedy = "it takes (rows, x, step, before, first) as pcm_jax.linearization.Linearization says"
     out = checks.traced(what, remedy, lambda *seen: linearization.slope(*seen, None), rows, x, x, before)

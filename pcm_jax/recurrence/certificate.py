@@ -22,35 +22,38 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from pcm_jax.recurrence.linearization import History
-from pcm_jax.recurrence.norms import Norm, difference, noise_units, of_tree, root_mean_square
-from pcm_jax.recurrence.window import all_finite, leading, take_rows
+from pcm_jax.recurrence.kernels import affine_scan
+from pcm_jax.recurrence.linearization import History, Sums, known
+from pcm_jax.recurrence.norms import Norm, difference, from_squares, noise_units, of_tree, root_mean_square
+from pcm_jax.recurrence.window import leading, take_rows
 from pcm_jax.types import Array, PyTree
 
 
 class Evidence(NamedTuple):
     """What a round shows of the window's rows.
 
-    row: int32 `[W, B]` or `[W, 1]`, index in the solver's table; num_steps: T. front: `[B]`, the last accepted state;
-    rows before it are held where they are, their step is the state that follows. x: states `[W + 1, B, ...]` that the
-    round started from, step: F(x) `[W, B, ...]`, y: the states that it made, after x's first. variance: `[W, B]`, unit
-    of norms. inside: `[W, B]`, False past the end. sound: `[W, B]`, held, or evaluated by the base model alone and
-    finite. before: the round before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of
-    the state at the front. bound: `[B]`, what the round before said of the error of the sample.
+    row: int32 `[W, B]` or `[W, 1]`, index in the solver's table; num_steps: T; whole: whether all rows are in the
+    window. front: `[B]`, the last accepted state; rows before it are held where they are, their step is the state that
+    follows. x: states `[W + 1, B, ...]` that the round started from, step: F(x) `[W, B, ...]`, y: the states that it
+    made, after x's first. sums: of every leaf. variance: `[W, B]`, unit of norms. inside: `[W, B]`, False past the end,
+    None where that cannot be. sound: `[W, B]`, held, or evaluated by the base model alone and finite. before: the round
+    before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of the state at the front.
+    bound: `[B]`, what the round before said of the error of the sample.
 
     States are pytrees; a sampler's is one array.
     """
 
     row: Array
     num_steps: int
+    whole: bool
     front: Array
     x: PyTree
     step: PyTree
     y: PyTree
+    sums: list[Sums]
     variance: Array
-    inside: Array
+    inside: Array | None
     sound: Array
     before: History | None
     spent: Array
@@ -90,30 +93,41 @@ class _DefectSum:
     needs_history: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        missed = of_tree(self.norm, difference(see.step, _tail(see.x)), see.variance)
+        change = difference(see.step, _tail(see.x))
+        missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance)
         # A norm is at least 0: one that says less, or nothing, certifies nothing.
         defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
         gain, measured = self._gain(see)
-        counts = see.inside & (see.row >= see.front[None])
+        counts = see.row >= see.front[None]
+        if see.inside is not None:
+            counts &= see.inside
         cost = jnp.where(counts, jnp.where(measured, defect, _UNMEASURED * defect), 0.0)
         gain = jnp.where(counts, gain, 1.0)
-        grown, added = lax.associative_scan(_compose, (gain, cost))
-        total = grown * see.spent[None] + added
+        if see.whole:
+            # Accepting row by row once the window shows the end would freeze errors and cost rounds: everything is
+            # accepted at once, and until then only what costs nothing.
+            total = affine_scan(gain, cost, signed=False)
+            bound = self._slowly(total[-1], see.bound)
+            enough = (bound <= tol)[None]
+            accepted = leading(see.sound & ((total <= 0) | enough | (see.row <= see.front[None])))
+            return Verdict(accepted, jnp.where(bound <= tol, bound, 0.0), bound, defect)
+        total = affine_scan(gain, cost, see.spent, signed=False)
         reaches = see.row[-1] + 1 >= see.num_steps
-        # Accepting row by row once the window shows the end would freeze errors and cost rounds: everything is accepted
-        # at once, and until then only what costs nothing.
-        bound = jnp.where(
-            reaches, jnp.maximum(total[-1], _SLOWEST * jnp.where(see.bound < jnp.inf, see.bound, 0.0)), jnp.inf
-        )
+        bound = jnp.where(reaches, self._slowly(total[-1], see.bound), jnp.inf)
         limit = jnp.where(reaches[None], see.spent[None], _LEADING * tol * self._share(see, gain))
         certified = (total <= limit) | (bound <= tol)[None]
         # The step at the front is taken from an accepted state: its own defect has no part in it.
-        accepted = leading(see.inside & see.sound & (certified | (see.row <= see.front[None])))
-        new = see.row[0] + accepted - see.front
-        last = take_rows(total, jnp.maximum(accepted - 1, 0)[None])[0]
-        first = jnp.sum(jnp.where(see.row == see.front[None], gain, 0.0), axis=0) * see.spent
-        spent = jnp.where(new > 1, last, jnp.where(new == 1, first, see.spent))
+        sound = see.sound if see.inside is None else see.sound & see.inside
+        accepted = leading(sound & (certified | (see.row <= see.front[None])))
+        at_front = see.row == see.front[None]
+        behind = jnp.where(at_front, gain * see.spent[None], total)
+        last = take_rows(behind, jnp.maximum(accepted - 1, 0)[None])[0]
+        spent = jnp.where(see.row[0] + accepted > see.front, last, see.spent)
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
+
+    def _slowly(self, total: Array, before: Array) -> Array:
+        """States that stand still before anything reached them are not exact: a bound falls only so fast."""
+        return jnp.maximum(total, _SLOWEST * jnp.where(before < jnp.inf, before, 0.0))
 
     def _share(self, see: Evidence, gain: Array) -> Array:
         """Of tol, `[W, B]`: in proportion to where a row ends, less what the rows behind it will make of its error.
@@ -121,23 +135,25 @@ class _DefectSum:
         Rows behind the window are taken to be like those in it.
         """
         log_gain = jnp.log(gain)
-        behind = jnp.sum(log_gain, axis=0, keepdims=True) - jnp.cumsum(log_gain, axis=0)
-        unseen = jnp.mean(log_gain, axis=0) * jnp.maximum(see.num_steps - 1 - see.row[-1], 0)
-        return (see.row + 1) / see.num_steps * jnp.exp(-behind - unseen[None])
+        upto = jnp.cumsum(log_gain, axis=0)
+        unseen = jnp.maximum(see.num_steps - 1 - see.row[-1:], 0) / len(log_gain)
+        return (see.row + 1) / see.num_steps * jnp.exp(upto - (1 + unseen) * upto[-1:])
 
     def _gain(self, see: Evidence) -> tuple[Array, Array]:
         """Gains `[W, B]`, and where they were measured."""
         assert see.before is not None
         x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
-        moved = of_tree(self.norm, difference(x, see.before.x), see.variance)
+        moved = from_squares(self.norm, [known(each.moved) for each in see.sums], see.before.moved, see.variance)
         # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
         # part of what changed it is no gain, which a product over hundreds of rows would take it for.
-        floor = 4 * jnp.finfo(moved.dtype).eps * of_tree(self.norm, x, see.variance)
-        change = of_tree(self.norm, difference(see.step, see.before.step), see.variance)
+        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance)
+        floor = 4 * jnp.finfo(moved.dtype).eps * size
+        squares = [known(each.changed) for each in see.sums]
+        change = from_squares(self.norm, squares, see.before.changed, see.variance)
         ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
-        known = see.before.valid & jnp.isfinite(ratio)
-        gain = jnp.where(known & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
-        return gain, known
+        measured = see.before.valid
+        gain = jnp.where(measured & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
+        return gain, measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +163,15 @@ class _LastChange:
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
-        residual = jnp.where(all_finite(see.y) & (change >= 0), change, jnp.inf)
+        residual = jnp.where(jnp.isfinite(change) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])
-        accepted = leading(see.inside & see.sound & (settled | (see.row <= see.front[None])))
+        sound = see.sound if see.inside is None else see.sound & see.inside
+        accepted = leading(sound & (settled | (see.row <= see.front[None])))
         used = jnp.arange(residual.shape[0])[:, None] < accepted[None] - 1
+        shown = residual if see.inside is None else jnp.where(see.inside, residual, 0.0)
         spent = jnp.maximum(see.spent, jnp.max(jnp.where(used, residual, 0.0), axis=0))
-        return Verdict(accepted, spent, jnp.max(jnp.where(see.inside, residual, 0.0), axis=0), residual)
+        return Verdict(accepted, spent, jnp.max(shown, axis=0), residual)
 
 
 _UNMEASURED = 3.0
@@ -166,16 +184,11 @@ _SLOWEST = 0.1
 """A bound falls by at most this factor a round: states that stand still before anything reached them are not exact."""
 
 _LARGEST = 1e3
-_OVERFLOW = 1e30
-"""Bounds on a gain and on a product of gains: inf times a defect of 0 would be NaN."""
+"""Of a gain."""
 
 
 def _tail(x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[1:], x)
-
-
-def _compose(first: tuple[Array, Array], then: tuple[Array, Array]) -> tuple[Array, Array]:
-    return jnp.minimum(then[0] * first[0], _OVERFLOW), then[0] * first[1] + then[1]
 
 
 def defect_sum(norm: Norm = root_mean_square) -> Certificate:

@@ -18,28 +18,54 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from pcm_jax import checks
+from pcm_jax.recurrence.kernels import affine_scan, sums
 from pcm_jax.types import Array, PyTree
 
 
-class History(NamedTuple):
-    """The round before, at this round's window rows: states `x`, steps `step` `[W, B, ...]`, `valid` `[W, B]`.
+class Sums(NamedTuple):
+    """Over a sample's own axes, `[W, B]`, all that a round asks of its states; None without history.
 
-    In the loop x and step are pytrees like the state; a `Linearization` sees them leaf by leaf.
-
-    returned: `[W, B]`, rows that the fine-tuned model evaluated then and the base model evaluates now.
+    missed: |F(x) - x_next|^2. size: |x|^2. broken: how many numbers of F(x) are not finite. moved: |x - x'|^2, where x'
+    are the states of the round before. changed: |F(x) - F'(x')|^2. cross: <F(x) - F'(x'), x - x'>.
     """
 
-    x: PyTree
-    step: PyTree
+    missed: Array
+    size: Array
+    broken: Array
+    moved: Array | None = None
+    changed: Array | None = None
+    cross: Array | None = None
+
+
+def known(sums: Array | None) -> Array:
+    """Sums that need history, where there is some."""
+    assert sums is not None
+    return sums
+
+
+class History(NamedTuple):
+    """What the round before says of this round's window rows.
+
+    moved: how far the states moved since, `[W, B, ...]`. changed: how far their steps did. valid: `[W, B]`, rows of
+    which that is known. returned: `[W, B]`, rows that the fine-tuned model evaluated then and the base model evaluates
+    now. sums: of this leaf. In the loop moved and changed are pytrees like the state; a `Linearization` sees them leaf
+    by leaf.
+    """
+
+    moved: PyTree
+    changed: PyTree
     valid: Array
     returned: Array | None = None
+    sums: Sums | None = None
 
 
 class Linearization(Protocol):
-    """Chooses A. Implementations are frozen dataclasses: they are static arguments of the compiled sampler."""
+    """Chooses A. Implementations are frozen dataclasses: they are static arguments of the compiled sampler.
+
+    One that has an attribute `signed = False` promises slopes that are not negative; some platforms then save kernels.
+    """
 
     @property
     def needs_history(self) -> bool:
@@ -59,6 +85,10 @@ class _Constant:
     value: float
     needs_history: bool = False
 
+    @property
+    def signed(self) -> bool:
+        return self.value < 0
+
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.full(x.shape[:2], self.value, x.dtype)
 
@@ -77,21 +107,20 @@ class _Secant:
     low: float
     high: float
     needs_history: bool = True
+    signed: bool = False
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
-        assert before is not None
-        dims, dtype, eps = tuple(range(2, x.ndim)), x.dtype, jnp.finfo(x.dtype).eps
-        wide = jnp.promote_types(dtype, jnp.float32)
-        dx, df, x = (each.astype(wide) for each in (x - before.x, step - before.step, x))
-        moved = jnp.sum(dx * dx, dims)
-        ratio = jnp.sum(df * dx, dims) / jnp.where(moved > 0, moved, 1.0)
+        assert before is not None and before.sums is not None
+        sums = before.sums
+        moved, cross = known(sums.moved), known(sums.cross)
+        ratio = cross / jnp.where(moved > 0, moved, 1.0)
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
-        floor = (4 * eps) ** 2 * jnp.sum(x * x, dims)
-        known = before.valid & (moved > floor) & jnp.isfinite(ratio)
+        floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * sums.size
+        usable = before.valid & (moved > floor) & jnp.isfinite(cross)
         unknown = jnp.ones_like(ratio) if first is None else first
         if before.returned is not None and first is None:
-            unknown = jnp.where(before.returned, _held(rows, x.dtype), unknown)
-        return jnp.where(known, jnp.clip(ratio, self.low, self.high), unknown).astype(dtype)
+            unknown = jnp.where(before.returned, _held(rows, ratio.dtype), unknown)
+        return jnp.where(usable, jnp.clip(ratio, self.low, self.high), unknown).astype(x.dtype)
 
 
 def _held(rows: Any, dtype: Any) -> Array:
@@ -152,6 +181,18 @@ def same_operator(history: History | None, before: Array | None, share: Array) -
     return history._replace(valid=history.valid & (before == share), returned=(before > 0) & (share == 0))
 
 
+def summed(x: Array, step: Array, moved: Array | None, changed: Array | None) -> Sums:
+    """The sums of one leaf, in float32 at least. x: states `[W + 1, B, ...]`; step: F(x), `[W, B, ...]`."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    missed = (step - x[1:]).astype(wide)
+    before = x[:-1].astype(wide)
+    terms = [missed * missed, before * before, (~jnp.isfinite(step)).astype(wide)]
+    if moved is not None and changed is not None:
+        moved, changed = moved.astype(wide), changed.astype(wide)
+        terms += [moved * moved, changed * changed, changed * moved]
+    return Sums(*sums(tuple(terms)))
+
+
 def linearise(
     linearization: Linearization,
     rows: Any,
@@ -159,6 +200,7 @@ def linearise(
     step: PyTree,
     *,
     history: History | None = None,
+    measured: list[Sums] | None = None,
     first_slope: PyTree = None,
     share: Array | None = None,
     recurrent: PyTree = None,
@@ -168,8 +210,9 @@ def linearise(
     Args:
         rows: what the linearization may look at.
         x: states `[W + 1, B, ...]`; the first is known. step: F(x), `[W, B, ...]`.
-        history: the round before. first_slope: `[W, B]` for every leaf, the prior's,
-            for rows without history.
+        history: the round before.
+        measured: `summed` of every leaf; None: they are found here.
+        first_slope: `[W, B]` for every leaf, the prior's, for rows without history.
         share: lambda `[W, B]`.
         recurrent: which leaves depend on their own past; the others' slope is 0.
     """
@@ -177,41 +220,40 @@ def linearise(
         # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
         first_slope = jax.tree.map(lambda each: jnp.where(share > 0, 1.0, each), first_slope)
 
-    def leaf(x: Array, step: Array, own: bool, first: Array | None, *before: Array) -> Array:
+    def leaf(x: Array, step: Array, own: bool, first: Array | None, found: Sums | None, *before: Array) -> Array:
         if not own:
             return step
-        seen = None if history is None else history._replace(x=before[0], step=before[1])
-        return solve(x, step, linearization.slope(rows, x[:-1], step, seen, first))
+        seen, moved, changed = None, None, None
+        if history is not None:
+            moved, changed = before
+            found = summed(x, step, moved, changed) if found is None else found
+            seen = history._replace(moved=moved, changed=changed, sums=found)
+        slope = linearization.slope(rows, x[:-1], step, seen, first)
+        return solve(x, step, slope, signed=getattr(linearization, "signed", True))
 
     structure: Any = jax.tree.structure(x)
     count = structure.num_leaves
     own = [True] * count if recurrent is None else jax.tree.leaves(recurrent)
     first = [None] * count if first_slope is None else jax.tree.leaves(first_slope)
-    past = [] if history is None else [jax.tree.leaves(history.x), jax.tree.leaves(history.step)]
-    return structure.unflatten(map(leaf, jax.tree.leaves(x), jax.tree.leaves(step), own, first, *past))
+    found = [None] * count if measured is None else measured
+    past = [] if history is None else [jax.tree.leaves(history.moved), jax.tree.leaves(history.changed)]
+    return structure.unflatten(map(leaf, jax.tree.leaves(x), jax.tree.leaves(step), own, first, found, *past))
 
 
-def solve(x: Array, step: Array, slope: Array) -> Array:
-    """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one `associative_scan`.
+def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
+    """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one affine scan (kernels.py).
 
     Args:
         x: states `[W + 1, B, ...]`, of which the first is known.
         step: F_w(x_w), `[W, B, ...]`.
-        slope: A_w `[W, B]`.
+        slope: A_w `[W, B]`. signed: False promises that none is negative.
 
     Returns:
-        y_1 .. y_W, `[W, B, ...]`.
+        y_1 .. y_W, `[W, B, ...]`. Numbers of a step that are not finite stay as they are and reach no other row.
 
     The scan runs over the corrections y - x, which vanish at the fixed point, and not over the states: what is stored
     is F_w(x_w) plus a small number, so round-off does not pile up along the trajectory.
     """
-    slope = slope.reshape(slope.shape + (1,) * (x.ndim - slope.ndim))
     defect = step - x[1:]
-    _, correction = lax.associative_scan(_compose, (slope, defect))
-    shifted = jnp.concatenate([jnp.zeros_like(correction[:1]), correction[:-1]])
-    return step + slope * shifted
-
-
-def _compose(first: tuple[Array, Array], then: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Composition of two affine maps d -> a d + b."""
-    return then[0] * first[0], then[0] * first[1] + then[1]
+    slope = jnp.where(jnp.isfinite(slope), slope, 0)
+    return step + affine_scan(slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed, own=False)

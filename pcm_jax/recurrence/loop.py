@@ -11,7 +11,7 @@ accepted only if every row from the front to it was evaluated with lambda = 0.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -20,11 +20,11 @@ from jax import lax
 
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.recurrence.certificate import Evidence
-from pcm_jax.recurrence.linearization import History, linearise, same_operator
+from pcm_jax.recurrence.linearization import History, Sums, known, linearise, same_operator, summed
 from pcm_jax.recurrence.problem import Evaluation, Recurrence
-from pcm_jax.recurrence.state import LoopConfig, Rows, Solved, Start, State, initial
-from pcm_jax.recurrence.window import Place, all_finite, take_rows, where
-from pcm_jax.results import SENTINEL, ResultCode
+from pcm_jax.recurrence.state import LoopConfig, Past, Rows, Solved, Start, State, initial
+from pcm_jax.recurrence.window import Place, take_rows, where
+from pcm_jax.results import SENTINEL, ResultCode, Stats
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, PyTree
 
@@ -33,7 +33,7 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis,
     """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `problem` holds."""
 
     def proceed(state: State) -> Array:
-        return ~state.done & (state.round < config.max_rounds)
+        return state.more
 
     def body(state: State) -> State:
         return _round(problem, start, config, axis, state)
@@ -44,76 +44,81 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis,
 
 def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> State:
     window, num_steps = config.window, config.window.num_steps
-    active = (state.front < num_steps) & ~state.failed
+    active, (spent, bound) = state.front < num_steps, state.error
     place = window.at(state.start)
     rows = problem.rows(place)
     # Rows of accepted states keep the state that follows them, and so do all rows of samples that are done.
     held = (place.row < state.front[None]) | ~active[None]
-    inside = jnp.ones_like(held) if place.inside is None else jnp.broadcast_to(place.inside, held.shape)
-    works = inside & ~held
+    works = ~held if place.inside is None else place.inside & ~held
 
-    share, history = None, state.history
+    share, age, before = None, None, None
     if config.switch is not None:
-        row = jnp.broadcast_to(place.row, held.shape)
-        share = config.switch(SwitchInput(state.round, row, state.rows.age, state.rows.residual))
-        share = jnp.where(works, jnp.clip(share.astype(state.spent.dtype), 0.0, 1.0), 0.0)
-        history = same_operator(history, state.rows.share, share)
+        assert state.rows is not None
+        (residual, age, before), row = state.rows, jnp.broadcast_to(place.row, held.shape)
+        share = config.switch(SwitchInput(state.round, row, age, residual))
+        share = jnp.where(works, jnp.clip(share.astype(spent.dtype), 0.0, 1.0), 0.0)
 
     # One batched call, F_i(x_i) of all rows. Past the end the step is the identity.
     old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
     found = problem.evaluate(rows, old, place, share, state.edge)
-    step = found.step if place.inside is None else where(inside, found.step, old)
+    step = found.step if place.inside is None else where(place.inside, found.step, old)
     if window.whole or window.together:
         step = where(held, follows, step)
-    first_slope = None if start.first_slope is None else window.take(start.first_slope, place)
+    history, sums = _measured(state, step)
+    if share is not None:
+        history = same_operator(history, before, share)
     y = linearise(
         config.linearization,
         rows,
         state.x,
         step,
         history=history,
-        first_slope=first_slope,
+        measured=sums,
+        first_slope=None if start.first_slope is None else window.take(start.first_slope, place),
         share=share,
         recurrent=problem.recurrent,
     )
 
-    finite = all_finite(y)
-    base = jnp.ones_like(held) if share is None else share == 0
+    finite = functools.reduce(jnp.logical_and, [each.broken == 0 for each in sums])
+    sound = finite if share is None else finite & (share == 0)
     verdict = config.certificate.judge(
         Evidence(
             row=place.row,
             num_steps=num_steps,
+            whole=window.whole,
             front=state.front,
             x=state.x,
             step=step,
             y=y,
-            variance=jnp.broadcast_to(jnp.asarray(rows.variance, state.spent.dtype), held.shape),
-            inside=inside,
-            sound=held | (base & finite),
+            sums=sums,
+            variance=jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), held.shape),
+            inside=place.inside,
+            sound=held | sound,
             before=history,
-            spent=state.spent,
-            bound=state.bound,
+            spent=spent,
+            bound=bound,
         ),
         start.tol,
     )
-    first = (place.row == state.front[None]) & active[None]
-    failed = state.failed | jnp.any(first & base & ~finite, axis=0)
+    # The first row's step is taken from an accepted state: where the base model gives no number for it, nothing will.
+    at_front = jnp.maximum(state.front - state.start, 0)[None]
+    broken = active & ~take_rows(finite if share is None else finite | (share > 0), at_front)[0]
     front = jnp.where(active, state.start + verdict.accepted, state.front)
-    spent = jnp.where(active, verdict.spent, state.spent)
-    bound = jnp.where(active, jnp.where(front >= num_steps, spent, verdict.bound), state.bound)
+    front = jnp.where(broken, num_steps + 1, front)
+    now = verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)
+    error = jnp.where(active[None], _pair(*now), state.error)
 
-    # A network may overflow on a guess and be well on the trajectory: states that are not finite stay as they were.
-    y = where(finite, y, follows)
-    done = failed | (front >= num_steps)
+    # A network may overflow on a guess and be well on the trajectory: numbers that are not finite stay as they were.
+    y = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(new), new, old), y, follows)
+    done = front >= num_steps
     begin = state.start if window.whole else window.start(front, ~done)
     shift = begin - state.start
-    stats = dataclasses.replace(
-        state.stats,
-        rounds=state.stats.rounds + active,
-        evaluations=state.stats.evaluations + jnp.sum(works, axis=0, dtype=jnp.int32),
-        bounds=state.stats.bounds.at[state.round].set(jnp.where(active, bound, SENTINEL)),
-        accepted=state.stats.accepted.at[state.round].set(jnp.where(active, front, SENTINEL)),
-    )
+    counted = jnp.minimum(state.start + window.size, num_steps) - state.front
+    tally = state.tally + jnp.where(active[None], _pair(jnp.ones_like(counted), counted), 0)
+    report = state.report
+    if report is not None:
+        seen = error[1], jnp.where(broken, state.front, front)
+        report = tuple(a.at[state.round].set(jnp.where(active, b, SENTINEL)) for a, b in zip(report, seen, strict=True))
     trajectory = state.trajectory
     if trajectory is not None:
         trajectory = window.store(trajectory, y, place.row + 1, works)
@@ -124,17 +129,16 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         start=begin,
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
-        history=_remember(state, old, step, shift, config),
-        rows=_age(verdict.residual, state.rows.age, share, shift, config),
-        failed=failed,
-        spent=spent,
-        bound=bound,
-        stats=stats,
+        past=_remember(state, states, where(finite, step, jnp.nan), shift, config),
+        rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
+        error=error,
+        tally=tally,
+        report=report,
         trajectory=trajectory,
         emitted=_emit(state, found, place, works, config),
         preview=state.preview,
         iterates=state.iterates,
-        done=axis.all(jnp.all(done)),
+        more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
     if config.preview is not None:
         new = new._replace(preview=_preview(problem, rows, found, state, new, active, config.preview))
@@ -142,6 +146,24 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         return new
     shown = _shown(new, num_steps)
     return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, shown))
+
+
+def _measured(state: State, step: PyTree) -> tuple[History | None, list[Sums]]:
+    """How the round before differs, and the sums of every leaf."""
+    leaves, steps = jax.tree.leaves(state.x), jax.tree.leaves(step)
+    if state.past is None:
+        return None, [summed(x, f, None, None) for x, f in zip(leaves, steps, strict=True)]
+    moved = state.past.moved
+    changed = jax.tree.map(jnp.subtract, step, state.past.step)
+    sums = list(map(summed, leaves, steps, jax.tree.leaves(moved), jax.tree.leaves(changed)))
+    # Of rows that were not in the window the step is NaN, and of rows whose step was none.
+    valid = functools.reduce(jnp.logical_and, [jnp.isfinite(known(each.changed)) for each in sums])
+    return History(moved, changed, valid), sums
+
+
+def _pair(first: Array, second: Array) -> Array:
+    """Both in one array `[2, B]`, selected and not concatenated: that can be done in place."""
+    return jnp.where(jnp.arange(2)[:, None] == 0, first[None], second[None])
 
 
 def _preview(
@@ -198,35 +220,36 @@ def _emit(state: State, found: Evaluation, place: Place, works: Array, config: L
     return window.store(state.emitted, found.emitted, place.row, works)
 
 
-def _remember(state: State, old: PyTree, step: PyTree, shift: Array, config: LoopConfig) -> History | None:
-    """This round's states and steps, moved to the rows of the next window."""
-    if state.history is None:
+def _remember(state: State, states: PyTree, step: PyTree, shift: Array, config: LoopConfig) -> Past | None:
+    """This round's steps, and how far it moved the states that they were taken from, in the next window's rows."""
+    if state.past is None:
         return None
-    window, valid = config.window, all_finite(step)
-    valid = window.moved(valid, shift, False)
-    return History(window.carried(old, shift), window.carried(step, shift), valid)
+    window = config.window
+    moved = jax.tree.map(lambda new, old: (new - old)[:-1], states, state.x)
+    return Past(window.carried(moved, shift, 0.0), window.carried(step, shift, jnp.nan))
 
 
-def _age(residual: Array, age: Array, share: Array | None, shift: Array, config: LoopConfig) -> Rows:
+def _age(residual: Array, age: Array, share: Array, shift: Array, config: LoopConfig) -> Rows:
     """This round's numbers, moved to the rows of the next window."""
     window = config.window
     return Rows(
-        residual=window.moved(residual, shift, jnp.inf),
-        age=window.moved(age + 1, shift, 0),
-        share=None if share is None else window.moved(share, shift, 0.0),
+        residual=window.carried(residual, shift, jnp.inf),
+        age=window.carried(age + 1, shift, 0),
+        share=window.carried(share, shift, 0.0),
     )
 
 
 def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> Solved:
     num_steps, batch = config.window.num_steps, start.batch
+    (spent, bound), (rounds, evaluations), failed = state.error, state.tally, state.front > num_steps
     # A sliding window may accept an error that the rows behind it make larger than the tolerance.
-    converged = (state.front >= num_steps) & (state.spent <= start.tol) & ~state.failed
+    converged = (state.front == num_steps) & (spent <= start.tol)
     result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
-    result = jnp.where(state.failed, ResultCode.NONFINITE, result).astype(jnp.int32)
+    result = jnp.where(failed, ResultCode.NONFINITE, result).astype(jnp.int32)
     # A preview is another row's data prediction: nothing is known of it.
-    bound = state.bound if state.preview is None else jnp.where(state.front >= num_steps, state.bound, jnp.inf)
+    bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
     last = _shown(state, num_steps)
-    last = where(state.failed, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), last), last)
+    last = where(~failed, last, jnp.nan)
     iterates = state.iterates
     if iterates is not None:
         ran = jnp.arange(config.max_rounds) < state.round
@@ -234,15 +257,15 @@ def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) 
             ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
         )
     lanes = state.round * axis.padded(config.window.size) * batch
-    padded = (lanes - jnp.sum(state.stats.evaluations)).astype(jnp.int32)
+    padded = (lanes - jnp.sum(evaluations)).astype(jnp.int32)
     trajectory = None
     if config.return_trajectory:
         trajectory = state.x if config.window.whole else state.trajectory
     return Solved(
         last=last,
         result=result,
-        error_bound=jnp.where(state.failed, jnp.inf, bound),
-        stats=dataclasses.replace(state.stats, padded_evaluations=padded),
+        error_bound=jnp.where(failed, jnp.inf, bound),
+        stats=Stats(rounds, evaluations, padded, *(state.report or (None, None))),
         trajectory=trajectory,
         emitted=state.emitted,
         iterates=iterates,

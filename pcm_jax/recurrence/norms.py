@@ -3,6 +3,7 @@ r"""Norms: how far two states, or a state and its neighbour's step, lie apart, i
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -35,6 +36,15 @@ def of_tree(norm: Norm, change: PyTree, variance: Array) -> Array:
     """`[W, B]`: of a state of several leaves the root of the sum of squares, so that no leaf's is larger."""
     found = [norm(leaf, variance) for leaf in jax.tree.leaves(change)]
     return found[0] if len(found) == 1 else jnp.sqrt(functools.reduce(jnp.add, [each * each for each in found]))
+
+
+def from_squares(norm: Norm, squares: list[Array], change: PyTree, variance: Array) -> Array:
+    """`of_tree(norm, change, variance)`; of the root mean square from the sums of squares of every leaf, `[W, B]`."""
+    if norm is not root_mean_square:
+        return of_tree(norm, change, variance)
+    sizes = [math.prod(leaf.shape[2:]) for leaf in jax.tree.leaves(change)]
+    means = [each / size for each, size in zip(squares, sizes, strict=True)]
+    return jnp.sqrt(functools.reduce(jnp.add, means))
 
 
 def difference(a: PyTree, b: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from pcm_jax.recurrence.certificate import Certificate
-from pcm_jax.recurrence.linearization import History, Linearization
+from pcm_jax.recurrence.linearization import Linearization
 from pcm_jax.recurrence.problem import Recurrence
 from pcm_jax.recurrence.window import Window, all_finite
 from pcm_jax.results import SENTINEL, Stats
@@ -19,7 +19,11 @@ from pcm_jax.types import Array, PyTree
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """Static half of a call. preview: row whose data prediction stands for the sample after 1, 2, .. rounds."""
+    """Static half of a call.
+
+    report: keep bounds and fronts of every round. preview: row whose data prediction stands for the sample after 1, 2,
+    .. rounds.
+    """
 
     window: Window
     max_rounds: int
@@ -29,6 +33,7 @@ class LoopConfig:
     return_trajectory: bool = False
     return_rounds: bool = False
     return_emitted: bool = False
+    report: bool = False
     preview: tuple[int, ...] | None = None
 
 
@@ -49,19 +54,31 @@ class Start(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a window row remembers: the certificate's residual, age and lambda (None without a switch) `[W, B]`."""
+    """What a switch is shown of a window row: the certificate's residual, age and the last lambda, `[W, B]`."""
 
     residual: Array
     age: Array
-    share: Array | None
+    share: Array
+
+
+class Past(NamedTuple):
+    """The round before, in this round's rows `[W, B, ...]`: how far the states moved since, and F(x) there.
+
+    A step is NaN in rows that were not in the window: nothing that is computed from it is taken for known.
+    """
+
+    moved: PyTree
+    step: PyTree
 
 
 class State(NamedTuple):
     """Loop carry.
 
-    `front` `[B]` is the last accepted state, `spent` `[B]` bounds its error; `start` is the window's first row, `x`
-    `[W + 1, B, ...]` holds the states from there on, and `bound` `[B]` is what the last round said of the error of the
-    sample. trajectory: None where x is the trajectory.
+    `front` `[B]` is the last accepted state, T + 1 once the network broke down. `error` `[2, B]` bounds the error of
+    that state, and of the sample as the last round knew it. `tally` int32 `[2, B]` counts rounds and evaluations.
+    `start` is the window's first row, `x` `[W + 1, B, ...]` holds the states from there on. report: bounds and fronts
+    of all rounds.
+    trajectory: None where x is the trajectory.
     """
 
     round: Array
@@ -69,17 +86,16 @@ class State(NamedTuple):
     start: Array
     x: PyTree
     edge: PyTree
-    history: History | None
-    rows: Rows
-    failed: Array
-    spent: Array
-    bound: Array
-    stats: Stats
+    past: Past | None
+    rows: Rows | None
+    error: Array
+    tally: Array
+    report: tuple[Array, ...] | None
     trajectory: PyTree
     emitted: PyTree
     preview: PyTree
     iterates: PyTree
-    done: Array
+    more: Array
 
 
 class Solved(NamedTuple):
@@ -109,41 +125,34 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
 
     x = copies(size + 1)
     dtype = jnp.result_type(start.tol)
-    history = None
+    past = None
     if config.linearization.needs_history or config.certificate.needs_history:
         before = jax.tree.map(lambda leaf: leaf[:-1], x)
-        history = History(before, before, jnp.zeros((size, batch), bool))
+        past = Past(zeros(before), jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), before))
     counts = jnp.zeros(batch, jnp.int32)
-    rows = Rows(
-        residual=jnp.full((size, batch), jnp.inf, dtype),
-        age=jnp.zeros((size, batch), jnp.int32),
-        share=None if config.switch is None else jnp.zeros((size, batch), dtype),
-    )
-    stats = Stats(
-        rounds=counts,
-        evaluations=counts,
-        padded_evaluations=jnp.int32(0),
-        bounds=jnp.full((config.max_rounds, batch), SENTINEL, dtype),
-        accepted=jnp.full((config.max_rounds, batch), SENTINEL, jnp.int32),
-    )
+    rows = None
+    if config.switch is not None:
+        nothing = jnp.zeros((size, batch), dtype)
+        rows = Rows(nothing + jnp.inf, jnp.zeros((size, batch), jnp.int32), nothing)
+    reported = (config.max_rounds, batch)
+    report = (jnp.full(reported, SENTINEL, dtype), jnp.full(reported, SENTINEL, jnp.int32))
     iterates = None
     if config.return_rounds:
         iterates = jax.tree.map(lambda leaf: jnp.zeros((config.max_rounds, *leaf.shape), leaf.dtype), start.first)
     return State(
         round=jnp.int32(0),
-        front=counts,
+        front=jnp.where(all_finite(start.first, lead=1), 0, window.num_steps + 1).astype(jnp.int32),
         start=window.start(counts, jnp.ones(batch, bool)),
         x=x,
         edge=zeros(problem.edge(start.first)),
-        history=history,
+        past=past,
         rows=rows,
-        failed=~all_finite(start.first, lead=1),
-        spent=jnp.zeros(batch, dtype),
-        bound=jnp.full(batch, jnp.inf, dtype),
-        stats=stats,
+        error=jnp.stack([jnp.zeros(batch, dtype), jnp.full(batch, jnp.inf, dtype)]),
+        tally=jnp.stack([counts, counts]),
+        report=report if config.report else None,
         trajectory=copies(window.num_steps + 1) if config.return_trajectory and not window.whole else None,
         emitted=zeros(problem.emits(start.first)) if config.return_emitted else None,
         preview=None if config.preview is None else start.first,
         iterates=iterates,
-        done=jnp.bool_(False),
+        more=jnp.bool_(True),
     )

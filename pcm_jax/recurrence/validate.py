@@ -24,11 +24,14 @@ def check_loop(
     linearization: Any,
     certificate: Any,
     executor: Any,
+    stats: Any,
 ) -> None:
     """Options of every parallel solve; first: the first state, leaves `[B, ...]`; rows: what slopes are shown."""
     checks.whole("window", window, 1, steps, "the number of sequential steps; window=None is all of them")
     most = _MOST_ROUNDS * steps
-    checks.whole("max_rounds", max_rounds, 1, most, f"{steps} always suffice; the report of the rounds has this size")
+    checks.whole("max_rounds", max_rounds, 1, most, f"{steps} always suffice")
+    if stats not in ("counts", "full"):
+        raise ValueError(f"stats must be 'counts' or 'full' (the report of every round), got {stats!r}")
     if isinstance(tol, (str, bool)) or getattr(tol, "shape", ()) != ():
         raise ValueError(f"tol must be one number for the whole batch, got {tol!r}")
     if not isinstance(tol, jax.core.Tracer):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,27 +64,37 @@ class Window:
 
     def columns(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
+        structure: Any
+        leaves, structure = jax.tree.flatten(values)
+        leaves = list(map(jnp.asarray, leaves))
         if self.whole:
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], values)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[place.index], values)
+            return structure.unflatten([leaf[:, None] for leaf in leaves])
+        # Columns of a kind in one gather: the table of them is made once, before the loop.
+        kinds: dict[Any, list[int]] = {}
+        for number, leaf in enumerate(leaves):
+            kinds.setdefault((leaf.dtype, leaf.shape), []).append(number)
+        for numbers in kinds.values():
+            taken = jnp.stack([leaves[number] for number in numbers], axis=1)[place.index]
+            for column, number in enumerate(numbers):
+                leaves[number] = taken[:, :, column]
+        return structure.unflatten(leaves)
 
     def shared(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T, ...]`: `[W, ...]`; for windows that samples share."""
         return values if self.whole else jax.tree.map(lambda leaf: leaf[place.index[:, 0]], values)
 
-    def moved(self, values: Array, shift: Array, fill: float | bool) -> Array:
-        """Per-row numbers `[W, B]` in the rows of the next window; `fill` where a row enters."""
+    def carried(self, values: PyTree, shift: Array, fill: float) -> PyTree:
+        """Rows `[W, B, ...]` moved to the next window; rows that enter hold `fill`."""
         if self.whole:
             return values
         source = window_rows(shift, self.size)
-        return jnp.where(source < self.size, take_rows(values, jnp.minimum(source, self.size - 1)), fill)
+        index = jnp.minimum(source, self.size - 1)
 
-    def carried(self, values: PyTree, shift: Array) -> PyTree:
-        """Rows `[W, B, ...]` moved to the next window; rows that enter hold the last one."""
-        if self.whole:
-            return values
-        index = jnp.minimum(window_rows(shift, self.size), self.size - 1)
-        return jax.tree.map(lambda leaf: take_rows(leaf, index), values)
+        def leaf(values: Array) -> Array:
+            known = (source < self.size).reshape(source.shape + (1,) * (values.ndim - 2))
+            return jnp.where(known, take_rows(values, index), fill)
+
+        return jax.tree.map(leaf, values)
 
     def slid(self, states: PyTree, shift: Array, start: Array, guess: PyTree | None) -> PyTree:
         """States `[W + 1, B, ...]` of the next window, which starts at `start`.
@@ -122,15 +133,17 @@ def take_rows(values: Array, index: Array) -> Array:
 
 def leading(flags: Array) -> Array:
     """How many of `flags` `[W, B]` are True before the first that is not: int32 `[B]`."""
-    return jnp.sum(lax.cummin(flags.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
+    return lax.argmin(jnp.concatenate([flags, jnp.zeros_like(flags[:1])]), 0, jnp.int32)
 
 
-def where(mask: Array, then: PyTree, otherwise: PyTree) -> PyTree:
-    """jnp.where on every leaf; the mask's axes are the leaves' first ones."""
+def where(mask: Array, then: PyTree, otherwise: PyTree | float) -> PyTree:
+    """jnp.where on every leaf; the mask's axes are the leaves' first ones. otherwise: a tree like then, or a number."""
 
-    def leaf(a: Array, b: Array) -> Array:
+    def leaf(a: Array, b: Array | float) -> Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
+    if isinstance(otherwise, float):
+        return jax.tree.map(lambda a: leaf(a, otherwise), then)
     return jax.tree.map(leaf, then, otherwise)
 
 

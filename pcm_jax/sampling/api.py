@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,7 @@ def sample_picard(
     preview: Sequence[int] | None = None,
     return_trajectory: bool = False,
     return_rounds: bool = False,
+    stats: Literal["counts", "full"] = "counts",
     throw: bool = False,
 ) -> SampleOutput:
     """The same sample as `sample_sequential`, in rounds that evaluate `window` steps in one batched network call.
@@ -100,9 +101,8 @@ def sample_picard(
             network's call on another number of rows rounds otherwise, so that both samplers differ by about
             eps(network) + sqrt(T) eps(state), relative to the data (1e-6 in float32, 1e-3 with TF32 matrix products,
             8e-3 in bfloat16). A tol below that means nothing and warns.
-        max_rounds: give up (result MAX_ROUNDS) after this many, at most 100 T: the report of the rounds has this size.
-            T, the default, always suffices for the base model; with an adapter, which may hold rows back, the default
-            is 2 T.
+        max_rounds: give up (result MAX_ROUNDS) after this many, at most 100 T. T, the default, always suffices for the
+            base model; with an adapter, which may hold rows back, the default is 2 T.
         linearization: slope of the round, `secant()` or `identity()` (plain Picard) among others.
         certificate: what `tol` means, and the rule that accepts states: `pcm_jax.certificates.defect_sum()` bounds the
             error; `last_change()` is ParaDiGMS's rule, which does not.
@@ -126,6 +126,8 @@ def sample_picard(
         return_trajectory: also return all states, `[T + 1, B, ...]`.
         return_rounds: also return the sample as it stood after each round, `[max_rounds, B, ...]`: error curves, and
             what fewer rounds would have given.
+        stats: "full" also reports every round's bound and accepted states (`stats.bounds`, `stats.accepted`), as
+            return_rounds does; "counts" carries nothing that grows with max_rounds.
         throw: raise RuntimeError unless every sample converged. Only outside of traced code.
 
     Returns:
@@ -156,6 +158,7 @@ def sample_picard(
         linearization=linearization,
         certificate=certificate,
         executor=executor,
+        stats=stats,
     )
     check_microbatch(model_fn, microbatch)
     check_first_guess(solver, noise, init, preview)
@@ -174,6 +177,7 @@ def sample_picard(
         switch,
         return_trajectory=return_trajectory,
         return_rounds=return_rounds,
+        report=return_rounds or stats == "full",
         preview=shown,
     )
     rows = None if microbatch is None else int(microbatch)

@@ -64,12 +64,6 @@ def run(
         sample=sample,
         result=jnp.where(finite, ResultCode.CONVERGED, ResultCode.NONFINITE).astype(jnp.int32),
         error_bound=jnp.zeros(batch, sample.dtype),
-        stats=Stats(
-            rounds=counts,
-            evaluations=counts,
-            padded_evaluations=jnp.int32(0),
-            bounds=jnp.zeros((steps, batch), sample.dtype),
-            accepted=jnp.broadcast_to(jnp.arange(1, steps + 1, dtype=jnp.int32)[:, None], (steps, batch)),
-        ),
+        stats=Stats(rounds=counts, evaluations=counts, padded_evaluations=jnp.int32(0)),
         trajectory=jnp.concatenate([noise[None], states]) if return_trajectory else None,
     )

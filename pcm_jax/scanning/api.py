@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,7 @@ def scan(
     executor: Executor = single(),  # noqa: B008 - frozen
     return_trajectory: bool = False,
     return_rounds: bool = False,
+    stats: Literal["counts", "full"] = "counts",
     throw: bool = False,
 ) -> ScanOutput:
     r"""The carry that `jax.lax.scan(step, init, xs)` ends with, in rounds that run `window` steps in one batched call.
@@ -93,6 +94,8 @@ def scan(
         executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
         return_trajectory: also return all carries, leaves `[T + 1, ...]`.
         return_rounds: also return the carry as it stood after each round, leaves `[max_rounds, ...]`.
+        stats: "full" also reports every round's bound and accepted states (`stats.bounds`, `stats.accepted`), as
+            return_rounds does; "counts" carries nothing that grows with max_rounds.
         throw: raise RuntimeError unless every sample converged. Only outside of traced code.
 
     Returns:
@@ -126,6 +129,7 @@ def scan(
         linearization=linearization,
         certificate=certificate,
         executor=executor,
+        stats=stats,
     )
     if microbatch is not None:
         checks.whole("microbatch", microbatch, hint="rows of the window in one call; None takes all at once")
@@ -153,6 +157,7 @@ def scan(
         switch,
         return_trajectory=return_trajectory,
         return_rounds=return_rounds,
+        report=return_rounds or stats == "full",
         return_emitted=main.has_output,
     )
     call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor, microbatch=microbatch)

@@ -52,21 +52,9 @@ def scan_sequential(
         ys=ys,
         result=jnp.where(finite, ResultCode.CONVERGED, ResultCode.NONFINITE).astype(jnp.int32),
         error_bound=jnp.zeros(finite.shape),
-        stats=Stats(
-            rounds=counts,
-            evaluations=counts,
-            padded_evaluations=jnp.int32(0),
-            bounds=jnp.zeros((steps, *finite.shape)),
-            accepted=jnp.broadcast_to(
-                _column(jnp.arange(1, steps + 1, dtype=jnp.int32), finite), (steps, *finite.shape)
-            ),
-        ),
+        stats=Stats(rounds=counts, evaluations=counts, padded_evaluations=jnp.int32(0)),
         trajectory=states,
     )
-
-
-def _column(values: Array, like: Array) -> Array:
-    return values.reshape(-1, *(1,) * like.ndim)
 
 
 @functools.lru_cache(maxsize=32)

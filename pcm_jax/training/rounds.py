@@ -28,13 +28,16 @@ class Base(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """Between two rounds: states `[T + 1, B, ...]`, the last round's steps and inputs, and its lambda `[T]`.
+    """Between two rounds: states `[T + 1, B, ...]`, how far the last round moved them, its steps and its lambda `[T]`.
 
-    first_slope: `[T, B]` where there is no history, None without a prior.
+    moved, step: `[T, B, ...]`; seen: bool, whether there was a last round. first_slope: `[T, B]` where there is no
+    history, None without a prior.
     """
 
     x: Array
-    history: History
+    moved: Array
+    step: Array
+    seen: Array
     share: Array
     first_slope: Array | None = None
 
@@ -46,9 +49,8 @@ def begin(model_fn: ModelFn, base: Base, noise: Array, cond: Cond, step_noise: A
     if base.prior is not None:
         scale = guidance_scale(model_fn)
         x, first_slope = start(base.prior, base.solver, noise, step_noise, cond, guidance=scale)
-    unseen = jnp.zeros((num_steps, noise.shape[0]), bool)
-    history = History(x[:-1], x[:-1], unseen, unseen)
-    return Trajectory(x, history, jnp.zeros(num_steps, x.dtype), first_slope)
+    nothing = jnp.zeros_like(x[:-1])
+    return Trajectory(x, nothing, nothing, jnp.bool_(False), jnp.zeros(num_steps, x.dtype), first_slope)
 
 
 def columns(solver: Solver, batch: int) -> Solver:
@@ -93,19 +95,21 @@ def evaluate_and_advance(
         model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
     )
     f, step = steps(table, at.x[:-1], prediction, edge=edge(base.solver, at.x), step_noise=step_noise, share=rows)
+    # Not NaN where nothing was seen, as in the loop: a gradient is taken through this.
+    changed = jnp.where(at.seen, step - at.step, 0.0)
+    history = History(at.moved, changed, jnp.broadcast_to(at.seen, rows.shape))
     y = linearise(
         linearization,
         table,
         at.x,
         step,
-        history=same_operator(at.history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
+        history=same_operator(history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
         first_slope=at.first_slope,
         share=rows,
     )
-    seen = jnp.ones_like(at.history.valid)
-    history: Any = History(at.x[:-1], step, seen, jnp.zeros_like(seen))
+    new = jnp.concatenate([at.x[:1], y])
     data = table.clipped(table.data_prediction(at.x[:-1], f))
-    return Trajectory(jnp.concatenate([at.x[:1], y]), history, share, at.first_slope), data
+    return Trajectory(new, (new - at.x)[:-1], step, jnp.bool_(True), share, at.first_slope), data
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -22,6 +22,8 @@ MARGIN = 1.02
 """Times faster that a window must be than the sequential sampler, which takes the fewest evaluations."""
 LOST = 2.0
 """Times the sequential sampler's seconds after which a window is given up."""
+LONG = 0.2
+"""Seconds of a network call from which on no more rows are tried once a row costs what it did in the smaller call."""
 POINTS, WINDOWS, RACERS = 5, 3, 3
 
 
@@ -194,6 +196,8 @@ def _curve(meter: Meter, memory: int | None, say: Callable[[str], None]) -> tupl
             most = points[-1][0]
             break
         points.append((rows, seconds))
+        if seconds > LONG and len(points) > 1 and points[-2][1] / points[-2][0] < 1.1 * seconds / rows:
+            break
     return RowsCurve.of(points), most
 
 

@@ -30,6 +30,7 @@ def run(switch, *, tol=1e-2, max_rounds=40, bias=5.0):
         linearization=pcm.linearization.identity(),
         certificate=pcm.certificates.defect_sum(),
         switch=switch,
+        report=True,
     )
     problem = TableSteps(SOLVER, config.window, predict, None)
     found = loop.run(problem, Start(noise, None, jnp.float32(tol)), config, WindowAxis())

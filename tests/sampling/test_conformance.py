@@ -61,7 +61,7 @@ def test_after_k_rounds_the_first_k_states_are_exact(case):
     solver, ref, picard = case
     for rounds in (1, 4):
         # A larger tolerance would accept more; with 0 the front advances by proof alone.
-        out = picard(tol=0.0, max_rounds=rounds)
+        out = picard(tol=0.0, max_rounds=rounds, stats="full")
         close(out.trajectory[: rounds + 1], ref.trajectory[: rounds + 1])
         assert len(solver) > 4
         assert bool(jnp.all(out.stats.accepted[rounds - 1] >= rounds))
@@ -118,7 +118,7 @@ def test_samples_of_a_batch_do_not_see_each_other(case):
 def test_counts_add_up(case):
     solver, _, picard = case
     for window in (6, None):
-        out = picard(window=window, tol=1e-2)
+        out = picard(window=window, tol=1e-2, stats="full")
         lanes = int(out.stats.rounds.max()) * (window or len(solver)) * 4
         assert int(out.stats.evaluations.sum() + out.stats.padded_evaluations) == lanes
         for sample in range(4):

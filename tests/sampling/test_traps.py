@@ -78,7 +78,9 @@ def test_a_state_is_judged_by_the_variance_of_the_step_that_made_it():
     def objects(change, variance):
         return jnp.where(variance == unit, 1.0, 0.0)
 
-    out = pcm.sample_picard(*args, init=exact, certificate=pcm.certificates.last_change(objects), tol=1e-2, window=12)
+    out = pcm.sample_picard(
+        *args, init=exact, certificate=pcm.certificates.last_change(objects), tol=1e-2, window=12, stats="full"
+    )
     # State step + 1 comes from step 5. It is accepted (its inputs are settled); what is computed from it is not.
     assert out.stats.accepted[0].tolist() == [step + 1] * 4
 
@@ -114,7 +116,9 @@ def test_the_round_has_no_branches_and_no_clamped_slices():
 
     def primitives(jaxpr):
         for equation in jaxpr.eqns:
-            yield equation.primitive.name
+            # A choice by platform is a branch in name alone: lowering makes it.
+            if not equation.params.get("branches_platforms"):
+                yield equation.primitive.name
             for value in equation.params.values():
                 for inner in value if isinstance(value, (list, tuple)) else [value]:
                     inner = getattr(inner, "jaxpr", inner)

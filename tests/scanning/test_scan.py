@@ -67,7 +67,7 @@ def test_alphafold_3s_sampler(window):
 def test_one_sample_and_a_batch_of_samples_agree():
     whole = scan(tol=0.0)
     assert whole.result.shape == whole.error_bound.shape == (4,)
-    one = pcm.scan(STEP, INIT, XS, tol=0.0)
+    one = pcm.scan(STEP, INIT, XS, tol=0.0, stats="full")
     assert one.result.shape == one.error_bound.shape == one.stats.rounds.shape == ()
     close(one.carry, whole.carry)
     close(whole.carry, LAST)

@@ -70,7 +70,9 @@ def test_a_row_before_the_front_that_keeps_its_share_holds_all_behind_it():
     """Row 2 alone stays with the fine-tuned model for 12 rounds: nothing behind it is accepted before."""
     _, sample = both(problems.SOLVERS["ddim"]())
     out = sample(
-        adapter=switching.FeatureSpace(NEAR), switch=lambda see: jnp.where((see.row == 2) & (see.age < 12), 1.0, 0.0)
+        adapter=switching.FeatureSpace(NEAR),
+        switch=lambda see: jnp.where((see.row == 2) & (see.age < 12), 1.0, 0.0),
+        stats="full",
     )
     assert (np.asarray(out.stats.accepted)[:12] <= 2).all() and np.asarray(out.converged).all()
 

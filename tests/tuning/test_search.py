@@ -63,6 +63,15 @@ def test_rows_that_are_not_cheaper_together_end_it_before_a_window_is_run():
     assert not meter.of("run") and not meter.of("race")
 
 
+def test_long_calls_in_which_rows_cost_the_same_are_not_made_longer():
+    meter = FakeMeter(batch=64, throughput=64.0, overhead=0.0)
+    assert search(meter, None).sequential
+    assert len(meter.of("network")) == 2
+    meter = FakeMeter(batch=64, throughput=64e3, overhead=5.0)
+    search(meter, None)
+    assert len(meter.of("network")) == 5, "long calls in which rows are free say nothing of larger ones"
+
+
 def test_a_window_is_given_up_when_it_has_lost():
     meter = FakeMeter(batch=64, throughput=200e3, base=60.0)
     plan = search(meter, None)
