@@ -7,6 +7,7 @@ nothing else.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,15 @@ from pcm_jax.data.robots import Normalizer
 from pcm_jax.networks import factored
 from pcm_jax.policy import Policy
 from pcm_jax.policy.policy import draw_noise
-from pcm_jax.pretrained import FOLDERS, PolicyConfig, available_adapters, build_policy, load_adapter, load_policy
+from pcm_jax.pretrained import (
+    FOLDERS,
+    PolicyConfig,
+    PretrainedAdapter,
+    available_adapters,
+    build_policy,
+    load_adapter,
+    load_policy,
+)
 from pcm_jax.pretrained.diffusers import load_pipeline
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.solvers import Solver
@@ -39,8 +48,7 @@ PAPER_NETWORK: dict[str, Any] = {"name": "unet1d", "channels": (256, 512, 1024)}
 class Case:
     """A model, a solver, a batch of noise and its conditions.
 
-    step_noise: of a stochastic solver. prior: None where none ships. adapter: {"adapter", "switch", "prior"} of the
-    PCM-LoRA; trained: whether it is the shipped one, or one without training whose rounds cost as much.
+    step_noise: of a stochastic solver. prior: None where none ships. shipped: the PCM-LoRA, None where none ships.
     """
 
     name: str
@@ -51,8 +59,7 @@ class Case:
     cond: Any
     step_noise: jax.Array | None
     prior: GaussianPrior | None
-    adapter: dict[str, Any]
-    trained: bool
+    shipped: PretrainedAdapter | None
 
     def sequential(self, **options: Any) -> pcm.SampleOutput:
         return pcm.sample_sequential(self.model_fn, self.params, self.noise, self.solver, **self._data, **options)
@@ -62,6 +69,17 @@ class Case:
 
     def tune(self, **options: Any) -> pcm.Plan:
         return pcm.tune(self.model_fn, self.params, self.noise, self.solver, **self._data, **options)
+
+    def adapted(self) -> dict[str, Any]:
+        """Adapter, switch and prior: the shipped PCM-LoRA's, or of one without training whose rounds cost as much.
+
+        That one says in the first round what the base model says.
+        """
+        if self.shipped is not None:
+            return study.tuned(self.shipped, self.prior)
+        # One program: drawn leaf by leaf, on a GPU every shape would be compiled alone.
+        fresh = jax.jit(lambda params, key: lora.init(params, 16, key))(self.params, jax.random.key(0))
+        return {"adapter": factored(self.model_fn, fresh), "switch": after(1), "prior": None}
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -101,12 +119,9 @@ def case(name: str, *, batch: int, seed: int = 0, solver: str = "", steps: int |
 def _pixels(name: str, batch: int, seed: int, solver: str) -> Case:
     model = pcm.pretrained.load(name)
     problem = study.problem(model, study.solvers(model)[solver], batch=batch, seed=seed)
-    shipped = study.adapter_for(model, solver)
-    prior = model.prior
-    tuned = _untrained(model.model_fn, model.params, seed) if shipped is None else study.tuned(shipped, prior)
     z = _step_noise(problem.solver, batch, model.sample_shape, seed)
     data = (model.model_fn, model.params, problem.solver, problem.noise, problem.labels, z)
-    return Case(name, *data, prior, tuned, shipped is not None)
+    return Case(name, *data, model.prior, study.adapter_for(model, solver))
 
 
 def _latent(batch: int, seed: int, steps: int) -> Case:
@@ -115,8 +130,7 @@ def _latent(batch: int, seed: int, steps: int) -> Case:
     assert model.sample_shape is not None
     noise = jax.random.normal(jax.random.key(seed), (batch, *model.sample_shape))
     labels = jnp.arange(batch) % (model.config["num_class_embeds"] - 1)
-    tuned = _untrained(model.model_fn, model.params, seed)
-    return Case("latent", model.model_fn, model.params, solver, noise, labels, None, None, tuned, False)
+    return Case("latent", model.model_fn, model.params, solver, noise, labels, None, None, None)
 
 
 def _policy(policy: Policy, batch: int, seed: int) -> Case:
@@ -127,17 +141,17 @@ def _policy(policy: Policy, batch: int, seed: int) -> Case:
     seen = jax.random.uniform(seen_key, shape, minval=-0.5, maxval=0.5)
     name = f"{policy.name}-ddpm100"
     shipped = load_adapter(name, policy) if name in available_adapters() else None
-    tuned = _untrained(policy.model_fn, policy.params, seed) if shipped is None else study.tuned(shipped, policy.prior)
     data = (policy.model_fn, policy.params, policy.solver, noise, seen, z)
-    return Case(policy.name, *data, policy.prior, tuned, shipped is not None)
+    return Case(policy.name, *data, policy.prior, shipped)
 
 
+@functools.lru_cache(maxsize=1)
 def paper_policy(seed: int) -> Policy:
     """Diffusion Policy's UNet with random weights, and Push-T's sizes."""
     sizes = {"observation_size": 20, "action_size": 2, "obs_horizon": 2, "horizon": 16, "action_horizon": 8}
     config = PolicyConfig(name=PAPER, network=PAPER_NETWORK, num_steps=100, tasks=("pusht",), **sizes)
     model_fn, _ = config.build()
-    params = model_fn.init(jax.random.key(seed), jnp.zeros((1, 16, 2)), jnp.zeros(1), jnp.zeros((1, 2, 20)))
+    params = jax.jit(model_fn.init)(jax.random.key(seed), jnp.zeros((1, 16, 2)), jnp.zeros(1), jnp.zeros((1, 2, 20)))
     bounds = np.array([[-1.0], [1.0]], np.float32)
     return build_policy(config, params, Normalizer.fit(bounds.repeat(20, 1)), Normalizer.fit(bounds.repeat(2, 1)))
 
@@ -146,9 +160,3 @@ def _step_noise(solver: Solver, batch: int, shape: tuple[int, ...], seed: int) -
     if not solver.stochastic:
         return None
     return jax.random.normal(jax.random.key(seed + 2), (len(solver), batch, *shape))
-
-
-def _untrained(model_fn: ModelFn, params: Params, seed: int) -> dict[str, Any]:
-    """A LoRA without training, in the first round: it says what the base model says, and its rounds cost as much."""
-    fresh = lora.init(params, 16, jax.random.key(seed))
-    return {"adapter": factored(model_fn, fresh), "switch": after(1), "prior": None}

@@ -52,6 +52,12 @@ SMALL = Large(SMALL_UNET, 4, (2, 4), 2, 1, 0.1)
 
 def run(large: Large, budget: Budget, keep: Keep) -> None:
     """The sequential sampler, and a fixed number of rounds of every window, of one guided sample."""
+    with budget.item("Stable Diffusion 1.5's size") as time_left:
+        if time_left:
+            _measure(large, keep)
+
+
+def _measure(large: Large, keep: Keep) -> None:
     module, params = random_unet(large.unet, jnp.bfloat16, large.seed)
     size, width = large.unet["sample_size"], large.unet["cross_attention_dim"]
     first, second, third = jax.random.split(jax.random.key(large.seed), 3)
@@ -73,18 +79,14 @@ def run(large: Large, budget: Budget, keep: Keep) -> None:
         return sample, (params, noise, cond), None
 
     jobs: dict[str, Job] = {"sequential": (sequential, (params, noise, cond), None)}
-    jobs |= {str(window): rounds(window) for window in large.windows}
-    with budget.item("Stable Diffusion 1.5's size") as time_left:
-        if not time_left:
-            return
-        programs = compile_all(jobs)
-        times = in_turn(programs, large.repeats, large.patience)
-        reference = np.asarray(times["sequential"].out.sample)
-        step = times["sequential"].seconds / large.steps
-        for name, each in times.items():
-            line: dict[str, Any] = {"window": None if name == "sequential" else int(name), "steps": large.steps}
-            line |= {"guidance": GUIDANCE, "parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
-            line |= outcome(each.out, reference) | {"seconds": each.seconds, "repeats": each.repeats}
-            line |= {"compile_seconds": programs[name].compile_seconds, "memory": programs[name].memory}
-            a_round = step if name == "sequential" else each.seconds / line["rounds"]
-            keep([line | {"round_seconds": a_round, "round_over_step": a_round / step}])
+    programs = compile_all(jobs | {str(window): rounds(window) for window in large.windows})
+    times = in_turn(programs, large.repeats, large.patience)
+    reference = np.asarray(times["sequential"].out.sample)
+    step = times["sequential"].seconds / large.steps
+    for name, each in times.items():
+        line: dict[str, Any] = {"window": None if name == "sequential" else int(name), "steps": large.steps}
+        line |= {"guidance": GUIDANCE, "parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
+        line |= outcome(each.out, reference) | {"seconds": each.seconds, "repeats": each.repeats}
+        line |= {"compile_seconds": programs[name].compile_seconds, "memory": programs[name].memory}
+        a_round = step if name == "sequential" else each.seconds / line["rounds"]
+        keep([line | {"round_seconds": a_round, "round_over_step": a_round / step}])

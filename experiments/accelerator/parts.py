@@ -81,7 +81,7 @@ def methods(subject: Case, tol: float) -> dict[str, dict[str, Any]]:
         "Picard": {"linearization": pcm.linearization.identity()},
         "secant": {},
         "secant + prior": {"prior": subject.prior},
-        "PCM": subject.adapter,
+        "PCM": subject.adapted(),
     }
     if subject.prior is None:
         del found["secant + prior"]
@@ -127,7 +127,7 @@ def compared(subject: Case, jobs: dict[str, Job], sizes: Sizes, about: dict[str,
         line |= {"seconds": each.seconds, "speedup": base / each.seconds, "repeats": each.repeats}
         line |= {"compile_seconds": programs[method].compile_seconds, "memory": programs[method].memory}
         if method == "PCM":
-            line["adapter"] = "shipped" if subject.trained else "without training: what its rounds cost"
+            line["adapter"] = "shipped" if subject.shipped is not None else "without training: what its rounds cost"
         out.append(line)
     return out
 
