@@ -18,6 +18,10 @@ jax.config.update("jax_platforms", PLATFORM if PLATFORM == "cpu" else f"{PLATFOR
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# What one process has compiled the other one reads, and so does the next run; `make clean` removes it.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
 # No deadline: the first example of a shape compiles. Compilation also makes examples slow without a fault of theirs.
 _COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("explore", max_examples=20, **_COMMON)

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -47,19 +48,14 @@ def test_requirements_pin_exactly_what_the_project_declares():
     assert set(pinned) == declared
 
 
-def test_the_wheel_holds_every_module_the_type_marker_and_the_weights(tmp_path):
-    source = tmp_path / "source"
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
-    shutil.copytree(ROOT / "pcm_jax", source / "pcm_jax", ignore=ignore)
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy: setuptools leaves a folder behind."""
+    source = tmp_path_factory.mktemp("wheel") / "source"
+    shutil.copytree(ROOT / "pcm_jax", source / "pcm_jax", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    # Weights come with the trained model; a stand-in keeps the check about the packaging rules.
-    weights = source / "pcm_jax" / "pretrained" / "weights"
-    weights.mkdir(parents=True, exist_ok=True)
-    for name in ("stand_in.safetensors", "stand_in.json", "stand_in.md"):
-        (weights / name).touch()
-    (weights / "stand_in.pkl").touch()
-    build = [
+    command = [
         sys.executable,
         "-m",
         "pip",
@@ -72,13 +68,66 @@ def test_the_wheel_holds_every_module_the_type_marker_and_the_weights(tmp_path):
         "out",
         ".",
     ]
-    done = subprocess.run(build, cwd=source, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (wheel,) = (source / "out").glob("*.whl")
+    (found,) = (source / "out").glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_every_module_the_type_marker_and_two_models(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    expected = {str(path.relative_to(source)) for path in (source / "pcm_jax").rglob("*") if path.is_file()}
-    assert packed == expected - {"pcm_jax/pretrained/weights/stand_in.pkl"}
+    room = ROOT / "pcm_jax"
+    modules = {str(path.relative_to(ROOT)) for path in room.rglob("*.py")} | {"pcm_jax/py.typed"}
+    shipped = [path for path in (room / "pretrained").rglob("*") if path.suffix in (".safetensors", ".json", ".md")]
+    small = {str(path.relative_to(ROOT)) for path in shipped if path.name.startswith(("digits", "pusht"))}
+    assert len(small) >= 12
+    assert packed == modules | small
+    assert wheel.stat().st_size < 12e6
+
+
+TEN_LINES = """
+import jax, jax.numpy as jnp
+import pcm_jax as pcm
+
+model = pcm.pretrained.load("digits")
+solver = pcm.solvers.ddim(model.schedule, 20, prediction=model.prediction, clip=model.clip)
+noise = jax.random.normal(jax.random.key(0), (2, *model.sample_shape))
+exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=jnp.arange(2))
+out = pcm.sample_picard(model.model_fn, model.params, noise, solver, cond=jnp.arange(2), prior=model.prior)
+assert bool(jnp.all(out.converged)) and float(jnp.abs(out.sample - exact.sample).max()) < 0.1
+print(pcm.__file__, pcm.pretrained.load_policy("pusht").prior is not None)
+"""
+
+
+def test_an_installed_wheel_samples_and_says_where_the_other_models_are(wheel, tmp_path):
+    """In an environment of its own that borrows what the package depends on, and nothing of this repository."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", site, wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    def run(code):
+        command = [tmp_path / "env" / "bin" / "python", "-I", "-c", code]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run(TEN_LINES)
+    assert done.returncode == 0, done.stderr
+    where, prior = done.stdout.split()
+    assert Path(where).is_relative_to(site) and prior == "True"
+    missing = run("import pcm_jax as pcm; pcm.pretrained.load('fashion')")
+    assert "choose one of digits; an installed package holds digits and pusht alone, a clone" in missing.stderr
+    weights = ROOT / "pcm_jax" / "pretrained" / "weights"
+    other = run(f"import pcm_jax as pcm; print(pcm.pretrained.load('fashion', directory={str(weights)!r}).prior.kind)")
+    assert other.stdout.strip() == "class", other.stderr
+
+
+def test_the_package_checks_itself():
+    done = subprocess.run([sys.executable, "-m", "pcm_jax"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"pcm_jax {PROJECT['version']}, jax " in done.stdout and "models: digits" in done.stdout
+    assert done.stdout.strip().endswith("the same samples: all is well")
 
 
 def stale_commands(readme: str, makefile: str) -> list[str]:

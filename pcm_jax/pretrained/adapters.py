@@ -17,6 +17,7 @@ from pcm_jax.files import reads
 from pcm_jax.lora import LoRA
 from pcm_jax.networks import factored
 from pcm_jax.pretrained.safetensors_io import check_finite, load_arrays, load_metadata, rounded, save_params, widened
+from pcm_jax.pretrained.shipped import elsewhere
 from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import ParameterSpace, Switch, calibrated, never
 from pcm_jax.trees import fingerprint, flatten
@@ -131,7 +132,7 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
     path = Path(directory) / f"{name}.safetensors"
     if not path.is_file():
         known = ", ".join(available_adapters(directory)) or "none"
-        raise ValueError(f"there is no adapter {name!r} in {directory}; there are: {known}")
+        raise ValueError(f"there is no adapter {name!r} in {directory}; there are: {known}{elsewhere(Path(directory))}")
     metadata, arrays = load_metadata(path), load_arrays(path)
     if not {"scale", "base"} <= metadata.keys() or "tables/secant" not in arrays:
         raise ValueError(f"{path} is no adapter of this package; write one with pretrained.save_adapter")

@@ -16,6 +16,7 @@ from pcm_jax import networks, schedules
 from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, save_params
+from pcm_jax.pretrained.shipped import elsewhere
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.schedules import Schedule
 from pcm_jax.types import ModelFn, Params, PredictionType
@@ -115,9 +116,10 @@ def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
         ValueError: an unknown name, a foreign or truncated file, or weights that are not this network's.
     """
     directory = Path(directory)
-    path = directory / f"{name}.json"
-    if not path.is_file():
-        raise ValueError(f"there is no model {name!r} in {directory}; choose one of {', '.join(available(directory))}")
+    path, weights = directory / f"{name}.json", directory / f"{name}.safetensors"
+    if not path.is_file() or not weights.is_file():
+        known = ", ".join(available(directory)) or "none"
+        raise ValueError(f"there is no model {name!r} in {directory}; choose one of {known}{elsewhere(directory)}")
     content = read_json(path)
     try:
         config = ModelConfig(**content)
@@ -128,7 +130,7 @@ def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
     return Pretrained(
         name=name,
         model_fn=model_fn,
-        params=load_params(directory / f"{name}.safetensors", like),
+        params=load_params(weights, like),
         schedule=config.build_schedule(),
         prediction=config.prediction,
         sample_shape=config.sample_shape,
@@ -137,7 +139,7 @@ def load(name: str, directory: str | Path = WEIGHTS) -> Pretrained:
         clip=config.clip,
         config=config,
         card=card.read_text() if card.is_file() else "",
-        prior=find_prior(name) if directory == WEIGHTS else None,
+        prior=find_prior(name, directory),
     )
 
 

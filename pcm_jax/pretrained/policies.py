@@ -17,6 +17,7 @@ from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
+from pcm_jax.pretrained.shipped import elsewhere
 from pcm_jax.schedules import cosine_vp
 
 POLICIES = Path(__file__).parent / "policies"
@@ -86,7 +87,7 @@ def load_policy(name: str, directory: str | Path = POLICIES) -> Policy:
     }
     tree = load_params(Path(directory) / f"{name}.safetensors", like)
     policy = build_policy(config, tree["params"], tree["observation"], tree["action"])
-    return dataclasses.replace(policy, prior=find_prior(name) if Path(directory) == POLICIES else None)
+    return dataclasses.replace(policy, prior=find_prior(name, Path(directory)))
 
 
 def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyConfig:
@@ -94,7 +95,7 @@ def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyCon
     path = Path(directory) / f"{name}.json"
     if not path.is_file():
         known = ", ".join(available_policies(directory)) or "none"
-        raise ValueError(f"there is no policy {name!r} in {directory}; there are: {known}")
+        raise ValueError(f"there is no policy {name!r} in {directory}; there are: {known}{elsewhere(Path(directory))}")
     content = read_json(path)
     try:
         return PolicyConfig(**content)

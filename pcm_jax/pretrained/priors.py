@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from pcm_jax.files import reads
 from pcm_jax.pretrained.safetensors_io import check_finite, load_arrays, load_metadata, save_params
+from pcm_jax.pretrained.shipped import elsewhere
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.priors.gaussian import Kind
 from pcm_jax.trees import fingerprint
@@ -51,9 +52,10 @@ def save_prior(
     return path
 
 
-def find_prior(name: str) -> GaussianPrior | None:
-    """The one that ships with the model called `name`, if any does."""
-    return load_prior(name) if (PRIORS / f"{name}.safetensors").is_file() else None
+def find_prior(name: str, directory: Path) -> GaussianPrior | None:
+    """The one that ships with the model called `name` in `directory`, if any does: in a folder "priors" beside it."""
+    priors = directory.parent / PRIORS.name
+    return load_prior(name, directory=priors) if (priors / f"{name}.safetensors").is_file() else None
 
 
 @reads("name")
@@ -72,7 +74,9 @@ def load_prior(name: str | Path, base: Params | None = None, directory: str | Pa
     path = Path(name) if Path(name).suffix == ".safetensors" else Path(directory) / f"{name}.safetensors"
     if not path.is_file():
         known = ", ".join(available_priors(directory)) or "none"
-        raise ValueError(f"there is no prior {str(name)!r} in {path.parent}; there are: {known}")
+        raise ValueError(
+            f"there is no prior {str(name)!r} in {path.parent}; there are: {known}{elsewhere(path.parent)}"
+        )
     metadata, arrays = load_metadata(path), load_arrays(path)
     kind: Kind = metadata.get("prior", "")
     required = _DTYPES.keys() - (set() if kind == "observation" else {"weights"})

@@ -32,31 +32,50 @@ from pcm_jax.types import Array, PyTree
 def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, closed_over: PyTree = None) -> Solved:
     """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `problem` holds."""
 
-    def proceed(state: State) -> Array:
-        return state.more
+    def rounds(state: State, tuned: bool) -> State:
+        """As long as the fine-tuned model has a share in some row, or as long as it has none."""
 
-    def body(state: State) -> State:
-        return _round(problem, start, config, axis, state)
+        def proceed(state: State) -> Array:
+            return state.more if state.tuned is None else state.more & (state.tuned == tuned)
 
-    first = vary_like(initial(problem, start, config), (start, closed_over))
-    return _finalize(start, config, axis, lax.while_loop(proceed, body, first))
+        return lax.while_loop(proceed, lambda state: _round(problem, start, config, axis, state, tuned), state)
+
+    state = initial(problem, start, config)
+    if state.rows is not None:
+        state = _scheduled(state, state.rows, config, axis)
+    state = vary_like(state, (start, closed_over))
+    if state.rows is None:
+        state = rounds(state, False)
+    else:
+        # Loops of their own, not a branch: what the network computes of a row's time alone moves out of them.
+        state = lax.while_loop(lambda state: state.more, lambda state: rounds(rounds(state, True), False), state)
+    return _finalize(start, config, axis, state)
 
 
-def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> State:
+def _works(place: Place, front: Array, num_steps: int) -> tuple[Array, Array]:
+    """Rows that keep the state that follows them, those of accepted states and of samples that are done; the others."""
+    held = (place.row < front[None]) | (front >= num_steps)[None]
+    return held, ~held if place.inside is None else place.inside & ~held
+
+
+def _scheduled(state: State, rows: Rows, config: LoopConfig, axis: WindowAxis) -> State:
+    """With the switch's lambda for the coming round."""
+    assert config.switch is not None
+    place = config.window.at(state.start)
+    held, works = _works(place, state.front, config.window.num_steps)
+    row = jnp.broadcast_to(place.row, held.shape)
+    share = config.switch(SwitchInput(state.round, row, rows.age, rows.residual))
+    share = jnp.where(works, jnp.clip(share.astype(rows.residual.dtype), 0.0, 1.0), 0.0)
+    return state._replace(rows=rows._replace(share=share), tuned=~axis.all(jnp.all(share == 0)))
+
+
+def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, state: State, tuned: bool) -> State:
     window, num_steps = config.window, config.window.num_steps
     active, (spent, bound) = state.front < num_steps, state.error
     place = window.at(state.start)
     rows = problem.rows(place)
-    # Rows of accepted states keep the state that follows them, and so do all rows of samples that are done.
-    held = (place.row < state.front[None]) | ~active[None]
-    works = ~held if place.inside is None else place.inside & ~held
-
-    share, age, before = None, None, None
-    if config.switch is not None:
-        assert state.rows is not None
-        (residual, age, before), row = state.rows, jnp.broadcast_to(place.row, held.shape)
-        share = config.switch(SwitchInput(state.round, row, age, residual))
-        share = jnp.where(works, jnp.clip(share.astype(spent.dtype), 0.0, 1.0), 0.0)
+    held, works = _works(place, state.front, num_steps)
+    share = state.rows.share if tuned and state.rows is not None else None
 
     # One batched call, F_i(x_i) of all rows. Past the end the step is the identity.
     old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
@@ -65,8 +84,10 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
     if window.whole or window.together:
         step = where(held, follows, step)
     history, sums = _measured(state, step)
-    if share is not None:
-        history = same_operator(history, before, share)
+    if state.rows is not None:
+        history = same_operator(
+            history, state.rows.before, jnp.zeros_like(state.rows.before) if share is None else share
+        )
     y = linearise(
         config.linearization,
         rows,
@@ -130,7 +151,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
         past=_remember(state, states, where(finite, step, jnp.nan), shift, config),
-        rows=None if share is None or age is None else _age(verdict.residual, age, share, shift, config),
+        rows=state.rows,
+        tuned=state.tuned,
         error=error,
         tally=tally,
         report=report,
@@ -140,6 +162,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
         iterates=state.iterates,
         more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
+    if state.rows is not None:
+        new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config, axis)
     if config.preview is not None:
         new = new._replace(preview=_preview(problem, rows, found, state, new, active, config.preview))
     if state.iterates is None:
@@ -229,13 +253,14 @@ def _remember(state: State, states: PyTree, step: PyTree, shift: Array, config: 
     return Past(window.carried(moved, shift, 0.0), window.carried(step, shift, jnp.nan))
 
 
-def _age(residual: Array, age: Array, share: Array, shift: Array, config: LoopConfig) -> Rows:
+def _seen(rows: Rows, residual: Array, share: Array | None, shift: Array, config: LoopConfig) -> Rows:
     """This round's numbers, moved to the rows of the next window."""
     window = config.window
     return Rows(
         residual=window.carried(residual, shift, jnp.inf),
-        age=window.carried(age + 1, shift, 0),
-        share=window.carried(share, shift, 0.0),
+        age=window.carried(rows.age + 1, shift, 0),
+        before=jnp.zeros_like(rows.before) if share is None else window.carried(share, shift, 0.0),
+        share=rows.share,
     )
 
 

@@ -54,10 +54,11 @@ class Start(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a switch is shown of a window row: the certificate's residual, age and the last lambda, `[W, B]`."""
+    """Of window rows, `[W, B]`: the certificate's residual and the age, for switches; lambda, the last and the next."""
 
     residual: Array
     age: Array
+    before: Array
     share: Array
 
 
@@ -74,11 +75,11 @@ class Past(NamedTuple):
 class State(NamedTuple):
     """Loop carry.
 
-    `front` `[B]` is the last accepted state, T + 1 once the network broke down. `error` `[2, B]` bounds the error of
-    that state, and of the sample as the last round knew it. `tally` int32 `[2, B]` counts rounds and evaluations.
-    `start` is the window's first row, `x` `[W + 1, B, ...]` holds the states from there on. report: bounds and fronts
-    of all rounds.
-    trajectory: None where x is the trajectory.
+    front: `[B]`, the last accepted state, T + 1 once the network broke down. start: the window's first row. x:
+    `[W + 1, B, ...]`, the states from there on. tuned: whether the coming round asks the fine-tuned model; None without
+    one. error: `[2, B]`, bounds on the error of the state at the front, and of the sample as the last round knew it.
+    tally: int32 `[2, B]`, rounds and evaluations. report: bounds and fronts of all rounds. trajectory: None where x is
+    the trajectory. more: whether there is another round.
     """
 
     round: Array
@@ -88,6 +89,7 @@ class State(NamedTuple):
     edge: PyTree
     past: Past | None
     rows: Rows | None
+    tuned: Array | None
     error: Array
     tally: Array
     report: tuple[Array, ...] | None
@@ -133,7 +135,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
     rows = None
     if config.switch is not None:
         nothing = jnp.zeros((size, batch), dtype)
-        rows = Rows(nothing + jnp.inf, jnp.zeros((size, batch), jnp.int32), nothing)
+        rows = Rows(nothing + jnp.inf, jnp.zeros((size, batch), jnp.int32), nothing, nothing)
     reported = (config.max_rounds, batch)
     report = (jnp.full(reported, SENTINEL, dtype), jnp.full(reported, SENTINEL, jnp.int32))
     iterates = None
@@ -147,6 +149,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
         edge=zeros(problem.edge(start.first)),
         past=past,
         rows=rows,
+        tuned=None if rows is None else jnp.bool_(False),
         error=jnp.stack([jnp.zeros(batch, dtype), jnp.full(batch, jnp.inf, dtype)]),
         tally=jnp.stack([counts, counts]),
         report=report if config.report else None,

@@ -79,22 +79,12 @@ class ScanSteps:
         return Evaluation(new, None, emitted)
 
     def _blend(self, base: Any, tuned: Tuned, carry: PyTree, x: PyTree, share: Array) -> Any:
-        """(1 - lambda) step + lambda tuned step, for the second call only where a row has a share."""
-        held = (self.closed_over, tuned.closed_over, carry, x, share)
-
-        def plain() -> Any:
-            return vary_like(base(), held)
-
-        def both() -> Any:
-            new, emitted = base()
-            other, _ = _over_rows(tuned.step, tuned.closed_over, carry, x, self.single)
-            # Selected, not only summed: a NaN of the fine-tuned model must not reach rows that have left it.
-            blended = jax.tree.map(
-                lambda a, b: (1 - _like(share, a)) * a + _like(share, a) * b.astype(a.dtype), new, other
-            )
-            return vary_like((where(share == 0, new, blended), emitted), held)
-
-        return lax.cond(jnp.all(share == 0), plain, both)
+        """(1 - lambda) step + lambda tuned step, two calls."""
+        new, emitted = base()
+        other, _ = _over_rows(tuned.step, tuned.closed_over, carry, x, self.single)
+        # Selected, not only summed: a NaN of the fine-tuned model must not reach rows that have left it.
+        blended = jax.tree.map(lambda a, b: (1 - _like(share, a)) * a + _like(share, a) * b.astype(a.dtype), new, other)
+        return where(share == 0, new, blended), emitted
 
     def preview(self, rows: Any, x: PyTree, memory: Array | None, at: Array, best: PyTree) -> PyTree:
         return best

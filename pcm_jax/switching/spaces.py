@@ -5,9 +5,10 @@ Feature space blends what two networks say, for two calls on the rows where both
     f = (1 - lambda) model(params, x, t) + lambda tuned_model(tuned_params, x, t)
 
 Parameter space blends the weights, W + lambda dW with a low-rank dW, in one call (arXiv 2503.19731, section 4).
-Either way the extra cost ends with the round in which lambda is 0 on all rows. That takes a branch in the program, and
-XLA's CPU backend computes the gradient of a convolution seven times slower inside a branch: the trainer sets
-branch=False.
+Either way the extra cost ends with the round in which lambda is 0 on all rows: the loop has rounds of the base model
+alone (recurrence/loop.py). Where all rows have a share of 1, `FeatureSpace` makes one call. That takes a branch in the
+program, and XLA's CPU backend computes the gradient of a convolution seven times slower inside a branch: the trainer
+sets branch=False.
 """
 
 from __future__ import annotations
@@ -58,9 +59,7 @@ class FeatureSpace:
             plain, other = base(), tuned()
             return jnp.where(weight == 0, plain, (1 - weight) * plain + weight * other)
 
-        if not self.branch:
-            return both()
-        return lax.switch(jnp.where(jnp.all(share == 0), 0, jnp.where(jnp.all(share == 1), 1, 2)), (base, tuned, both))
+        return lax.cond(jnp.all(share == 1), tuned, both) if self.branch else both()
 
 
 @jax.tree_util.register_dataclass
@@ -70,17 +69,6 @@ class ParameterSpace:
 
     factors: PyTree
     model_fn: FactoredFn = dataclasses.field(metadata={"static": True})
-    branch: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def predict(self, model_fn: ModelFn, params: Params, x: Array, t: Array, cond: Cond, share: Array) -> Array:
-        held = (params, self.factors, x, t, cond)
-
-        def base() -> Array:
-            return vary_like(model_fn(params, x, t, cond), held)
-
-        def factored() -> Array:
-            return vary_like(self.model_fn(params, self.factors, x, t, cond, share), held)
-
-        if not self.branch:
-            return factored()
-        return lax.cond(jnp.all(share == 0), base, factored)
+        return self.model_fn(params, self.factors, x, t, cond, share)

@@ -102,13 +102,11 @@ class Consistency:
 
     def adapter(self, tuned: Tuned) -> FeatureSpace | ParameterSpace:
         """`tuned` as samplers take it."""
-        if self.factored is None:
-            return FeatureSpace(tuned)
-        return ParameterSpace(tuned, self.factored)
+        return FeatureSpace(tuned) if self.factored is None else ParameterSpace(tuned, self.factored)
 
     def _straight(self, tuned: Tuned) -> Adapter:
         """What gradients go through."""
-        return dataclasses.replace(self.adapter(tuned), branch=False)
+        return FeatureSpace(tuned, branch=False) if self.factored is None else ParameterSpace(tuned, self.factored)
 
     def __call__(self, tuned: Tuned, batch: Mapping[str, Any], key: Array) -> tuple[Array, dict[str, Array]]:
         base: Base = batch["frozen"]

@@ -59,7 +59,9 @@ def run(case: Case, *, exact: bool = False) -> tuple[np.ndarray, dict[str, Any]]
     sample = x.double().numpy()
     if not np.all(np.isfinite(sample)):
         raise ValueError("the sample is not finite")
-    return sample, json.loads(json.dumps(dict(scheduler.config), default=_plain)) | {"_class_name": case.name}
+    config = json.loads(json.dumps(dict(scheduler.config), default=_plain)) | {"_class_name": case.name}
+    # A set: in the same order every time, so that the file changes only where the samples do.
+    return sample, config | {"_use_default_values": sorted(config.get("_use_default_values", []))}
 
 
 def entry_of(case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
