@@ -29,8 +29,6 @@ from pcm_jax.files import write_text
 
 SOLVERS = {"digits": "DDIM-50", "fashion": "DPM-Solver++-20", "emoji32": "DPM-Solver++-20"}
 LATENT_STEPS = 20
-LOST = 1.0
-"""Times the sequential sampler's seconds after which the full window is stopped: it has lost by then."""
 PATIENCE = 8.0
 """Seconds of a cell's comparison after which no repeat is begun."""
 
@@ -113,8 +111,18 @@ def measure(config: Config, model: str, batch: int) -> dict[str, Any]:
 def compare(subject: Case, plan: pcm.Plan, options: dict[str, Any], repeats: int) -> tuple[dict[str, float], bool]:
     """Median seconds of each, in turn, and whether the full window came to an end before it had lost."""
     steps = len(subject.solver)
-    least = LOST * plan.sequential_seconds / plan.cost.call(steps)
-    cap = min(steps, max(1, math.ceil(least)))
+    cap = min(steps, max(1, math.ceil(plan.sequential_seconds / plan.cost.call(steps))))
+    while True:
+        seconds, ended = _compare(subject, plan, options, repeats, cap)
+        if ended or cap == steps or seconds["full window"] > seconds["sequential"]:
+            return seconds, ended
+        cap = min(steps, 2 * cap)  # stopped before it had lost
+
+
+def _compare(
+    subject: Case, plan: pcm.Plan, options: dict[str, Any], repeats: int, cap: int
+) -> tuple[dict[str, float], bool]:
+    """The same, with at most `cap` rounds of the full window."""
     programs = {
         "sequential": subject.compiled(lambda case: case.sequential()),
         "full window": subject.compiled(lambda case: case.picard(max_rounds=cap, **options)),
@@ -122,18 +130,18 @@ def compare(subject: Case, plan: pcm.Plan, options: dict[str, Any], repeats: int
     if not plan.sequential:
         how = {"window": plan.window, "microbatch": plan.microbatch}
         programs["plan"] = subject.compiled(lambda case: case.picard(**how, **options))
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    taken: dict[str, list[float]] = {name: [] for name in programs}
     started, ended = time.perf_counter(), True
     for _ in range(repeats):
         for name, program in programs.items():
             start = time.perf_counter()
             out = jax.block_until_ready(program(subject.params, subject.noise, subject.step_noise))
-            seconds[name].append(time.perf_counter() - start)
+            taken[name].append(time.perf_counter() - start)
             if name == "full window":
                 ended = bool(np.all(out.converged))
         if time.perf_counter() - started > PATIENCE:
             break
-    return {name: float(np.median(each)) for name, each in seconds.items()}, ended
+    return {name: float(np.median(each)) for name, each in taken.items()}, ended
 
 
 if __name__ == "__main__":

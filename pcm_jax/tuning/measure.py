@@ -72,6 +72,7 @@ class DeviceMeter:
         self.tol, self.devices, self.device = subject.tol, devices, jax.devices()[0].device_kind
         self._of, self._budget, self._clock, self._start = subject, budget, clock, clock()
         self._programs: dict[Choice | None, _Program] = {}
+        self._limits: dict[Choice, float] = {}
 
     def left(self) -> float:
         return self._budget - (self._clock() - self._start)
@@ -142,7 +143,10 @@ class DeviceMeter:
 
     def _parallel(self, window: int, microbatch: int | None, max_rounds: int | None) -> _Program:
         key = (window, microbatch)
-        if key not in self._programs:
+        limit = np.inf if max_rounds is None else max_rounds
+        # A program that may run more rounds serves for fewer: it stops when it has converged.
+        if key not in self._programs or self._limits[key] < limit:
+            self._limits[key] = limit
 
             def run(held: Any, draw: Any) -> Outcome:
                 return self._of.parallel(held, draw, window, microbatch, max_rounds)

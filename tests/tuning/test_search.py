@@ -80,6 +80,13 @@ def test_a_window_is_given_up_when_it_has_lost():
     assert plan.sequential and not {window for window, _ in meter.of("race")[0]} & {run.window for run in plan.runs}
 
 
+def test_a_window_that_was_stopped_before_it_had_lost_is_run_again():
+    meter = FakeMeter(batch=64, throughput=200e3, base=12.0, penalty=0.2)
+    plan = search(meter, None)
+    assert [window for window, _ in meter.of("run")].count(100) == 2
+    assert not plan.sequential and all(run.converged for run in plan.runs)
+
+
 def test_the_full_window_and_the_three_best_are_timed_beside_the_sequential_sampler():
     meter = FakeMeter(batch=16)
     search(meter, None)
