@@ -17,7 +17,7 @@ READY := $(VENV)/.stamp
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test fast lint demo pcm bench parity readme clean distclean
+.PHONY: help venv test fast lint demo pcm bench accelerator parity readme clean distclean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ pcm: $(READY) ## Fine-tune and measure adapters: make pcm ARGS="train --model di
 
 bench: $(READY) ## Measure overhead, rounds and cost per device into experiments/results
 	$(RUN) -m experiments.bench $(ARGS)
+
+accelerator: $(READY) ## Measure seconds on one GPU or TPU, under eight minutes
+	$(RUN) -m experiments.accelerator $(ARGS)
 
 # Not pinned to a build: where pip is told of an index with CPU builds of torch, this saves gigabytes.
 $(PARITY_VENV)/bin/python:

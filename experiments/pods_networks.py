@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.sd15_memory import STABLE_DIFFUSION
+from experiments.sd15 import STABLE_DIFFUSION
 from pcm_jax.networks import linen
 from pcm_jax.pretrained.diffusers import config as configs
 from pcm_jax.pretrained.diffusers.weights import shapes

@@ -192,7 +192,33 @@ def recipes(result: Mapping[str, Any]) -> str:
     return f"{table}\n\nMean rounds at a tolerance of {result['recipes'][0]['tol']:g}.\n"
 
 
-RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+def accelerator(result: Mapping[str, Any]) -> str | None:
+    """Seconds of the sequential sampler, and times faster of every method. None for a run without an accelerator."""
+    if result["platform"] not in ("gpu", "tpu"):
+        return None
+    methods = ("Picard", "secant", "secant + prior", "PCM", "tuned")
+    cells: dict[tuple[str, str, int], dict[str, Mapping[str, Any]]] = {}
+    for row in (row for part in ("samplers", "tuned") for row in result["parts"].get(part, ())):
+        cells.setdefault((row["model"], row["solver"], row["batch"]), {})[row["method"]] = row
+    rows = []
+    for (model, solver, batch), found in cells.items():
+        base = found.get("sequential")
+        line = [model, solver, str(batch), f"{1e3 * base['seconds']:.1f}" if base else ""]
+        for method in methods:
+            each = found.get(method)
+            # A dash: not every sample was certified.
+            line.append("" if each is None else f"{each['speedup']:.1f}x" if each["certified"] == 1 else "-")
+        rows.append(line)
+    titles = ["model", "solver", "batch", "sequential, ms", *methods]
+    about = f"Times faster than the sequential sampler of the same program, {result['device']}, commit "
+    about += f"{result['commit']}, {result['took']:.0f} s in all"
+    left_out = len(result["skipped"]) + len(result["failed"])
+    about += f"; {left_out} measurements were left out and are named in the JSON." if left_out else "."
+    return f"{_table(titles, rows, numeric=range(2, 9))}\n\n{about}\n"
+
+
+RENDERERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "accelerator": accelerator,
     "demo": demo,
     "coverage_shipped": coverage,
     "bench_solvers": bench_solvers,
@@ -206,7 +232,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "peers": peers,
     "recipes": recipes,
 }
-"""NAME -> what makes the text of block NAME from `<NAME>.json`."""
+"""NAME -> what makes the text of block NAME from `<NAME>.json`; None leaves the block as it is."""
 
 
 def render(text: str, results: Path = RESULTS) -> str:
@@ -221,8 +247,8 @@ def render(text: str, results: Path = RESULTS) -> str:
         if name not in RENDERERS:
             raise ValueError(f"README block {name!r} has no renderer; known: {', '.join(sorted(RENDERERS))}")
         source = results / f"{name}.json"
-        body = RENDERERS[name](json.loads(source.read_text())) if source.exists() else match["body"]
-        return match["begin"] + body + match["end"]
+        body = RENDERERS[name](json.loads(source.read_text())) if source.exists() else None
+        return match["begin"] + (match["body"] if body is None else body) + match["end"]
 
     stray = _MARKER.findall(_BLOCK.sub("", text))
     if stray:

@@ -27,6 +27,7 @@ from rich.console import Console
 
 import pcm_jax as pcm
 from experiments.figures import RESULTS, record, write_result
+from experiments.sd15 import STABLE_DIFFUSION, TOKENS
 from pcm_jax.guidance import prompt_guided, prompts
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.diffusers import config as configs
@@ -34,27 +35,6 @@ from pcm_jax.pretrained.diffusers.weights import shapes
 from pcm_jax.trees import flatten
 
 COMMAND = "python -m experiments.sd15_memory"
-STABLE_DIFFUSION: dict[str, Any] = {
-    "_class_name": "UNet2DConditionModel",
-    "act_fn": "silu",
-    "attention_head_dim": 8,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "center_input_sample": False,
-    "cross_attention_dim": 768,
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "downsample_padding": 1,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 4,
-    "layers_per_block": 2,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-5,
-    "norm_num_groups": 32,
-    "out_channels": 4,
-    "sample_size": 64,
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-}
-TOKENS = 77
 
 
 @dataclasses.dataclass(frozen=True)

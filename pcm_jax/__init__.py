@@ -10,6 +10,7 @@ from pcm_jax.recurrence import linearization, norms
 from pcm_jax.results import ResultCode, SampleOutput, ScanOutput, Stats
 from pcm_jax.sampling import guess, sample_picard, sample_sequential
 from pcm_jax.scanning import scan
+from pcm_jax.tuning import Plan, tune, tune_scan
 from pcm_jax.types import Shared
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = ("checkpoint", "data", "guidance", "lora", "metrics", "networks", "policy", "pretrained", "training")
 
 __all__ = [
+    "Plan",
     "ResultCode",
     "SampleOutput",
     "ScanOutput",
@@ -46,6 +48,8 @@ __all__ = [
     "solvers",
     "switching",
     "training",
+    "tune",
+    "tune_scan",
 ]
 
 

@@ -18,6 +18,7 @@ LAYERS = (
     {"switching"},
     {"recurrence"},
     {"sampling", "scanning"},
+    {"tuning"},
     {"lora", "checkpoint", "data"},
     {"networks"},
     {"training", "policy"},

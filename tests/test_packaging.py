@@ -160,7 +160,7 @@ def test_help_lists_every_target():
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("target", ["test", "demo", "bench"])
+@pytest.mark.parametrize("target", ["test", "demo", "bench", "accelerator"])
 def test_an_empty_venv_installs_nothing(target):
     # This test may itself run under make, and a make inside a make says which directory it enters.
     command = ["make", "-n", "--no-print-directory", target, "PYTHON=python3", "VENV="]

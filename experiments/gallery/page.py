@@ -95,7 +95,7 @@ def _image(path: Path) -> str:
 
 
 def _table(name: str, results: Path) -> str:
-    return markdown(readme.RENDERERS[name](json.loads((results / f"{name}.json").read_text())))
+    return markdown(readme.RENDERERS[name](json.loads((results / f"{name}.json").read_text())) or "")
 
 
 def _fold(title: str, body: str) -> str:

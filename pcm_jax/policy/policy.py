@@ -22,11 +22,20 @@ from pcm_jax.sampling.callables import check_network
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
+from pcm_jax.tuning import Plan, tune
 from pcm_jax.types import Array, ArrayLike, ModelFn, Params
 
 SPREAD = 0.3
 """Of the prior's variances, what a plan that was moved on leaves open. Push-T in closed loop, rounds to tol 1e-2: 5.1,
 with all of the spread 5.3, from the prior alone 5.4, from the plan alone 6.8; Meta-World push 6.3, 6.6, 7.0 and 7.7."""
+
+
+_TUNED = ("tol", "linearization", "certificate", "switch", "executor")
+"""Options of `picard` that a plan is made for."""
+
+
+_ASIDE = {"window", "microbatch", "stats", "throw", "return_trajectory", "return_rounds"}
+"""Options that a plan replaces, or that change nothing that is returned of the actions."""
 
 
 class Decision(NamedTuple):
@@ -119,6 +128,61 @@ class Policy:
         prior = options.pop("prior", self.prior)
         return dataclasses.replace(self, adapter=adapter, prior=prior, options=options)
 
+    def tune(
+        self,
+        history: ArrayLike | Mapping[str, ArrayLike],
+        key: Array,
+        *,
+        memory: int | None = None,
+        seconds: float = 30.0,
+        progress: bool = True,
+    ) -> Plan:
+        """Measure on this device which window decides fastest, or that the sequential sampler does.
+
+        The tolerance, prior, adapter and switch are those of `picard`, of whose other options window and microbatch are
+        what is looked for; a sequential policy is tuned as `picard()` with its defaults would run.
+
+        Args:
+            history, key: as for `act`, of as many robots as will decide at once.
+            memory, seconds, progress: as for `pcm_jax.tune`.
+
+        Raises:
+            ValueError: arguments that do not fit, or options that change what a round is for: max_rounds, preview.
+
+        Example:
+            policy = policy.with_plan(policy.tune(history, jax.random.key(0)))
+        """
+        lead = self._lead_and_keys(history, key)
+        options = dict(self.options or {})
+        kept = {name: options.pop(name) for name in _TUNED if name in options}
+        if odd := sorted(set(options) - _ASIDE):
+            raise ValueError(
+                f"a policy with the option {odd[0]} ends before its actions are certified: tune it without"
+            )
+        history = jax.tree.map(jnp.asarray, dict(history) if isinstance(history, Mapping) else history)
+        if len(lead) == 1:
+            history, key = jax.tree.map(lambda leaf: leaf[None], history), key[None]
+        noise, z = draw_noise(key, self.solver, (self.horizon, self.action.size))
+        cond = _seen(self.observation, self.vision, history)
+        how: dict[str, Any] = {"memory": memory, "seconds": seconds, "progress": progress} | kept
+        how |= {"prior": self.prior, "adapter": self.adapter, "step_noise": z}
+        return tune(self.model_fn, self.params, noise, self.solver, cond=cond, **how)
+
+    def with_plan(self, plan: Plan) -> Policy:
+        """The same policy as a plan of `tune` says: with its window and microbatch, or sequential.
+
+        Raises:
+            ValueError: a plan for another number of steps, or of a scan.
+        """
+        if not isinstance(plan, Plan) or plan.subject != "sample" or plan.steps != len(self.solver):
+            raise ValueError(
+                f"plan must be one of Policy.tune for the {len(self.solver)} steps of {self.solver.name}, got "
+                f"{f'one of {plan.steps} steps' if isinstance(plan, Plan) else checks.shown(plan)}; tune this policy"
+            )
+        if plan.options is None:
+            return self.sequential()
+        return dataclasses.replace(self, options=dict(self.options or {}) | plan.options)
+
     def act(
         self, history: ArrayLike | Mapping[str, ArrayLike], key: Array, previous: Decision | None = None
     ) -> Decision:
@@ -135,14 +199,7 @@ class Policy:
         Raises:
             ValueError: a history of another length or width, or another number of keys.
         """
-        lead = self._lead(history)
-        single, wanted = len(lead) == 1, lead[:-1]
-        if not checks.keys_of(key, wanted):
-            found = jnp.shape(key) if isinstance(key, jax.Array) else checks.shown(key)
-            raise ValueError(
-                f"history {lead} needs keys of shape {wanted}, got {found}; they are PRNG keys such as "
-                "jax.random.key(0) or jax.random.split(key, B)"
-            )
+        single = len(self._lead_and_keys(history, key)) == 1
         if previous is not None and not isinstance(previous, Decision):
             raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")
         history = jax.tree.map(jnp.asarray, dict(history) if isinstance(history, Mapping) else history)
@@ -160,6 +217,17 @@ class Policy:
         alone = jax.tree.map(lambda leaf: leaf[None], history)
         one = _decide(how, *arrays, alone, key[None], None if plan is None else plan[None])
         return Decision(one.actions[0], one.plan[0], one.out)
+
+    def _lead_and_keys(self, history: Any, key: Any) -> tuple[int, ...]:
+        """Of `_lead`; ValueError for another number of keys."""
+        lead = self._lead(history)
+        if not checks.keys_of(key, lead[:-1]):
+            found = jnp.shape(key) if isinstance(key, jax.Array) else checks.shown(key)
+            raise ValueError(
+                f"history {lead} needs keys of shape {lead[:-1]}, got {found}; they are PRNG keys such as "
+                "jax.random.key(0) or jax.random.split(key, B)"
+            )
+        return lead
 
     def _lead(self, history: Any) -> tuple[int, ...]:
         """`(obs_horizon,)` or `(B, obs_horizon)`; ValueError for a history that does not fit."""
@@ -214,10 +282,7 @@ def _decide(
     plan: Array | None,
 ) -> Decision:
     noise, z = draw_noise(keys, solver, how.shape)
-    if vision is None:
-        cond = observation.normalize(history.astype(jnp.float32))
-    else:
-        cond = vision.features(observation, history)
+    cond = _seen(observation, vision, history)
     if how.options is None:
         out = sample_sequential(how.model_fn, params, noise, solver, cond=cond, step_noise=z)
     else:
@@ -231,6 +296,13 @@ def _decide(
         out = sample_picard(how.model_fn, params, noise, solver, cond=cond, step_noise=z, **options)
     chunk = out.sample[:, how.first : how.first + how.carried_out]
     return Decision(action.unnormalize(chunk), out.sample, out)
+
+
+def _seen(observation: Normalizer, vision: Vision | None, history: Any) -> Array:
+    """What the network is conditioned on, `[B, obs_horizon, ..]`."""
+    if vision is not None:
+        return vision.features(observation, history)
+    return observation.normalize(history.astype(jnp.float32))
 
 
 def draw_noise(keys: Array, solver: Solver, shape: tuple[int, ...]) -> tuple[Array, Array | None]:

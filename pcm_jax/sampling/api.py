@@ -20,7 +20,7 @@ from pcm_jax.sampling import sequential
 from pcm_jax.sampling.call import Rest, TableCall, output
 from pcm_jax.sampling.callables import check_switch
 from pcm_jax.sampling.network import count_rows, draw_step_noise
-from pcm_jax.sampling.validate import check_common, check_first_guess, check_prior
+from pcm_jax.sampling.validate import check_common, check_first_guess, check_microbatch, check_prior
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter, Switch
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
@@ -71,6 +71,7 @@ def sample_picard(
     key: Array | None = None,
     step_noise: ArrayLike | None = None,
     window: int | None = None,
+    microbatch: int | None = None,
     tol: float = 1e-2,
     max_rounds: int | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
@@ -92,6 +93,9 @@ def sample_picard(
         model_fn, params, noise, solver, cond, key, step_noise: as for `sample_sequential`. What is differentiated
             comes in through params, noise, cond or step_noise, not through a closure of model_fn.
         window: W, steps evaluated at once, 1..T. None is all T.
+        microbatch: network rows of one call, at least 1 (2 under guidance). A round's rows then go through the network
+            in several calls, one after the other, to the same results: for memory, or where a large call costs more
+            than two small ones. None is one call for all. `pcm_jax.tune` chooses window and microbatch.
         tol: bound on the RMS error of each sample against the sequential one, in units of the data (of the state, for
             EDM and flow tables). 0 waits until nothing changes. It does not count the rounding of the arithmetic: a
             network's call on another number of rows rounds otherwise, so that both samplers differ by about
@@ -157,6 +161,7 @@ def sample_picard(
         executor=executor,
         stats=stats,
     )
+    check_microbatch(model_fn, microbatch)
     check_first_guess(solver, noise, init, preview)
     check_prior(prior, solver, noise, cond, init)
     check_switch(
@@ -164,7 +169,7 @@ def sample_picard(
     )
     noise, state, solver, z = _prepare(noise, solver, key, step_noise)
     guess = None if init is None else jnp.asarray(init, state.dtype)
-    rows = None if preview is None else tuple(int(row) for row in preview)
+    shown = None if preview is None else tuple(int(row) for row in preview)
     config = LoopConfig(
         Window(int(window), steps),
         int(max_rounds),
@@ -174,9 +179,10 @@ def sample_picard(
         return_trajectory=return_trajectory,
         return_rounds=return_rounds,
         report=return_rounds or stats == "full",
-        preview=rows,
+        preview=shown,
     )
-    call = TableCall(model_fn, noise.dtype, config, executor, solver.depth)
+    rows = None if microbatch is None else int(microbatch)
+    call = TableCall(model_fn, noise.dtype, config, executor, solver.depth, rows)
     try:
         rest = Rest(adapter, guess, jnp.asarray(tol, state.dtype), prior)
         out = output(call, differentiable(call, (params, cond), (solver, z), state, rest))

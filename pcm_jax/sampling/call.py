@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from pcm_jax.guidance import guidance_scale
 from pcm_jax.parallel import WHOLE, Along, Executor, Layout, WindowAxis
 from pcm_jax.priors import GaussianPrior, start
 from pcm_jax.recurrence import LoopConfig, Solved, Start, run
 from pcm_jax.results import SampleOutput, Stats
-from pcm_jax.sampling.network import call_rows, count_rows
+from pcm_jax.sampling.network import call_rows, count_rows, idle_states
 from pcm_jax.sampling.sequential import one_step
 from pcm_jax.sampling.table import TableSteps
 from pcm_jax.solvers import Solver
@@ -43,6 +44,7 @@ class TableCall:
     config: LoopConfig
     executor: Executor
     depth: int = 0
+    microbatch: int | None = None
 
     def whole(self) -> TableCall:
         config = dataclasses.replace(self.config, return_trajectory=True, return_emitted=self.depth > 0)
@@ -61,7 +63,7 @@ class TableCall:
         self, theta: Theta, row: Rows, x: Array, before: Array | None
     ) -> tuple[Array, Array | None, Array | None]:
         (params, cond), (table, z) = theta, row
-        new, f = one_step(self.model_fn, self.dtype, params, cond, table, x, before, z)
+        new, f = one_step(self.model_fn, self.dtype, params, cond, table, x, before, z, self.microbatch)
         return new, f, f if self.depth else None
 
 
@@ -75,7 +77,8 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
         def predict(x: Array, time: Array, share: Array | None) -> Array:
             def network(x: Array, time: Array, share: Array | None) -> Array:
                 held, adapter = axis.afresh((params, rest.adapter), x)
-                return call_rows(call.model_fn, held, x, time, cond, call.dtype, adapter, share, blocks=axis.blocks)
+                how = (adapter, share, call.microbatch, axis.blocks)
+                return call_rows(call.model_fn, held, x, time, cond, call.dtype, *how)
 
             found: Array = axis.map_rows(network, x, time, share)
             return found
@@ -86,7 +89,8 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
             every = axis.whole(step_noise) if axis.given else step_noise
             guess, slope = start(rest.prior, solver, first, every, cond, guidance=scale)
         problem = TableSteps(axis.own(solver), config.window, predict, axis.inputs(step_noise))
-        return run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
+        solved = run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
+        return _with_idle(solved, call, axis, first.shape[0])
 
     return call.executor.compile(body, Layout(_inputs, _OUTPUTS, held=call.config.held))
 
@@ -109,6 +113,17 @@ _COUNTS: Any = (_SAMPLES, _SAMPLES, WHOLE, _SAMPLES_OF_ROWS, _SAMPLES_OF_ROWS)
 _FIELDS: Any = (_SAMPLES, _SAMPLES, _SAMPLES, Stats(*_COUNTS), *(_SAMPLES_OF_ROWS,) * 3)
 _OUTPUTS = Solved(*_FIELDS)
 """last, result, error_bound, stats, trajectory, emitted, iterates."""
+
+
+def _with_idle(solved: Solved, call: TableCall, axis: WindowAxis, batch: int) -> Solved:
+    """`solved`, counting what fills the last chunk of every device's calls."""
+    states = axis.padded(call.config.window.size) // axis.size * batch
+    idle = axis.size * idle_states(call.model_fn, states, call.microbatch)
+    if idle == 0:
+        return solved
+    stats = solved.stats
+    padded = stats.padded_evaluations + axis.total(idle * jnp.max(stats.rounds))
+    return solved._replace(stats=dataclasses.replace(stats, padded_evaluations=padded.astype(jnp.int32)))
 
 
 def output(call: TableCall, solved: Solved) -> SampleOutput:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import chunk_sizes, in_chunks
 from pcm_jax.results import SampleOutput
 from pcm_jax.switching import Adapter
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params, is_shared, rows_of
@@ -22,9 +23,13 @@ def call_rows(
     dtype: jnp.dtype,
     adapter: Adapter | None = None,
     share: Array | None = None,
+    microbatch: int | None = None,
     blocks: tuple[int, int] = (1, 1),
 ) -> Array:
     """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
+
+    With `microbatch` in several calls of at most so many network rows, one after the other, of which guidance takes two
+    for each state.
 
     The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
     and is repeated for every row, but for its `Shared` parts. With an adapter, its part in each row is `share`
@@ -48,15 +53,41 @@ def call_rows(
         leaf = jnp.asarray(leaf)
         return flat(jnp.broadcast_to(leaf, (rows, *leaf.shape)))
 
-    times, conds = flat(jnp.asarray(time, jnp.float32)), jax.tree.map(repeat, cond, is_leaf=is_shared)
-    if adapter is None or share is None:
-        prediction = model_fn(params, flat(x.astype(dtype)), times, conds)
+    states, times = flat(x.astype(dtype)), flat(jnp.asarray(time, jnp.float32))
+    shares = None if adapter is None or share is None else flat(share)
+
+    def predict(x: Array, time: Array, share: Array | None, conds: Cond) -> Array:
+        if adapter is None or share is None:
+            return model_fn(params, x, time, conds)
+        return adapter.predict(model_fn, params, x, time, conds, share)
+
+    def chunk(x: Array, time: Array, share: Array | None, sample: Array) -> Array:
+        # What a chunk is conditioned on is looked up in it: repeated for all rows it would be the largest array of all.
+        def lookup(leaf: Any) -> Any:
+            return leaf if is_shared(leaf) else jnp.asarray(leaf)[sample]
+
+        return predict(x, time, share, jax.tree.map(lookup, cond, is_leaf=is_shared))
+
+    most = _states_at_once(model_fn, microbatch)
+    if chunk_sizes(rows * batch, most)[0] == 1:
+        prediction = predict(states, times, shares, jax.tree.map(repeat, cond, is_leaf=is_shared))
     else:
-        prediction = adapter.predict(model_fn, params, flat(x.astype(dtype)), times, conds, flat(share))
+        sample = flat(jnp.broadcast_to(jnp.arange(batch), (rows, batch)))
+        prediction = in_chunks(chunk, most, states, times, shares, sample)
     if blocks != (1, 1):
         prediction = prediction.reshape(*blocks, rows // blocks[0], batch // blocks[1], *x.shape[2:])
         prediction = jnp.swapaxes(prediction, 1, 2)
     return prediction.reshape(x.shape)
+
+
+def _states_at_once(model_fn: ModelFn, microbatch: int | None) -> int | None:
+    return None if microbatch is None else max(1, microbatch // rows_of(model_fn))
+
+
+def idle_states(model_fn: ModelFn, states: int, microbatch: int | None) -> int:
+    """States that one call on `states` evaluates twice, because its chunks are of one size."""
+    calls, size = chunk_sizes(states, _states_at_once(model_fn, microbatch))
+    return calls * size - states
 
 
 def count_rows(model_fn: ModelFn, out: SampleOutput) -> SampleOutput:

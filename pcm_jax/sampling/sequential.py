@@ -24,10 +24,13 @@ def one_step(
     x: Array,
     before: Array | None,
     z: Array | None,
+    microbatch: int | None = None,
 ) -> tuple[Array, Array]:
     """(x', f) of one row of the table, x `[B, ...]`; before: f of the rows before, `[k, B, ...]`."""
     row = jax.tree.map(lambda column: jnp.broadcast_to(column, x.shape[:1]), row)
-    prediction = call_rows(model_fn, params, row.network_input(x)[None], row.time[None], cond, dtype)[0]
+    prediction = call_rows(
+        model_fn, params, row.network_input(x)[None], row.time[None], cond, dtype, microbatch=microbatch
+    )[0]
     f = row.data(x, prediction)
     return row.step(x, f, before=before, z=z, prediction=prediction), f
 

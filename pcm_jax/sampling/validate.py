@@ -13,7 +13,7 @@ from pcm_jax.sampling.callables import check_clip, check_network
 from pcm_jax.sampling.columns import check_table
 from pcm_jax.sampling.preview import check_preview
 from pcm_jax.solvers import Solver
-from pcm_jax.types import ModelFn, is_shared
+from pcm_jax.types import ModelFn, is_shared, rows_of
 
 
 def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: Any, key: Any, step_noise: Any) -> None:
@@ -59,6 +59,14 @@ def check_first_guess(solver: Solver, noise: Any, init: Any, preview: Any) -> No
         expected = (steps + 1, *jnp.shape(noise))
         if jnp.shape(init) != expected:
             raise ValueError(f"init must be a trajectory of shape {expected} (noise first), got {jnp.shape(init)}")
+
+
+def check_microbatch(model_fn: ModelFn, microbatch: Any) -> None:
+    """Rows of one network call; an evaluation's rows stay together."""
+    if microbatch is not None:
+        least = rows_of(model_fn)
+        hint = "network rows of one call; None calls it on all rows at once"
+        checks.whole("microbatch", microbatch, least, hint=hint if least == 1 else f"{hint}; guidance needs {least}")
 
 
 def check_prior(prior: Any, solver: Solver, noise: Any, cond: Any, init: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from pcm_jax import checks
 from pcm_jax.parallel import Executor, InsideAxis, single, vary_like
 from pcm_jax.recurrence import (
     Certificate,
@@ -26,7 +27,7 @@ from pcm_jax.results import ScanOutput
 from pcm_jax.scanning import validate
 from pcm_jax.scanning.call import Rest, ScanCall
 from pcm_jax.scanning.steps import Plain
-from pcm_jax.scanning.trace import Step, Traced, trace
+from pcm_jax.scanning.trace import Step, Traced, strong, trace
 from pcm_jax.switching import Switch
 from pcm_jax.types import Array, PyTree
 
@@ -39,6 +40,7 @@ def scan(
     length: int | None = None,
     batch_axis: int | None = None,
     window: int | None = None,
+    microbatch: int | None = None,
     tol: float = 1e-2,
     max_rounds: int | None = None,
     linearization: Linearization = secant(),  # noqa: B008 - frozen
@@ -73,6 +75,8 @@ def scan(
             because one call of the step serves them all. None: the carry is one sample. `jax.vmap` of that gives each
             sample a window of its own too.
         window: W, steps evaluated at once, 1..T. None is all T.
+        microbatch: rows of the window that one batched call of the step evaluates, at least 1. A round's rows then go
+            through it in several calls, one after the other, to the same results: for memory. None is all at once.
         tol: bound on the RMS error of the returned carry, for each sample; of several leaves the root of their sum of
             squares, so that no leaf's is larger. 0 waits until nothing changes. See `sample_picard` for what rounding
             adds.
@@ -113,7 +117,7 @@ def scan(
     window = steps if window is None else window
     max_rounds = steps * (1 if adapter_step is None else 2) if max_rounds is None else max_rounds
     one_sample = batch_axis is None
-    init, xs = jax.tree.map(_strong, (init, xs))
+    init, xs = jax.tree.map(strong, (init, xs))
     first = jax.tree.map(lambda leaf: leaf[None], init) if one_sample else init
     validate.check_linearization(linearization)
     check_loop(
@@ -128,6 +132,8 @@ def scan(
         executor=executor,
         stats=stats,
     )
+    if microbatch is not None:
+        checks.whole("microbatch", microbatch, hint="rows of the window in one call; None takes all at once")
     validate.check_pair(adapter_step, switch)
     if switch is not None:
         check_schedule(switch, steps, window, max_rounds)
@@ -155,7 +161,7 @@ def scan(
         report=return_rounds or stats == "full",
         return_emitted=main.has_output,
     )
-    call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor)
+    call = ScanCall(main, spread, tuned, cheap, one_sample, config, executor, microbatch=microbatch)
     dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in jax.tree.leaves(init)), jnp.float32)
     solved = differentiable(call, theta, xs, first, Rest(jnp.asarray(tol, dtype), states, cheap_over, tuned_over))
     return _output(solved, one_sample).checked(throw)
@@ -183,14 +189,6 @@ def _output(solved: Solved, one_sample: bool) -> ScanOutput:
         trajectory=drop(solved.trajectory, 1),
         iterates=drop(solved.iterates, 1),
     )
-
-
-def _strong(leaf: Any) -> Array:
-    """An array of a strong type, as a step returns it."""
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 def _other(step: Any, at: tuple[PyTree, PyTree], name: str) -> tuple[Traced | None, list[Array]]:

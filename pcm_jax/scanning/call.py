@@ -35,6 +35,7 @@ class ScanCall:
     config: LoopConfig
     executor: Executor
     depth: int = 0
+    microbatch: int | None = None
 
     def whole(self) -> ScanCall:
         return dataclasses.replace(self, config=dataclasses.replace(self.config, return_trajectory=True))
@@ -61,7 +62,7 @@ def _compiled(call: ScanCall) -> Callable[..., Solved]:
             every = window.axis.whole(rows) if window.axis.given else rows
             guess, slopes = cheaper(call.guess, rest.guess_over, first, every, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
-        problem = ScanSteps(window, call.spread, theta, window.axis.inputs(rows), call.single, tuned)
+        problem = ScanSteps(window, call.spread, theta, window.axis.inputs(rows), call.single, tuned, call.microbatch)
         held: Any = (theta, rows, rest.adapter_over)
         return run(problem, Start(first, guess, rest.tol, slopes), config, held)
 

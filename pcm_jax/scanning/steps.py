@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import vary_like
+from pcm_jax.parallel import in_chunks, vary_like
 from pcm_jax.recurrence import Evaluation, Place, Window
 from pcm_jax.recurrence.window import where
 from pcm_jax.scanning.trace import Traced
@@ -42,6 +42,7 @@ class ScanSteps:
     xs: PyTree
     single: bool
     tuned: Tuned | None
+    microbatch: int | None = None
 
     @property
     def num_steps(self) -> int:
@@ -67,12 +68,15 @@ class ScanSteps:
         return Plain(jnp.ones((place.row.shape[0], 1)))
 
     def evaluate(self, rows: Plain, x: PyTree, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
-        def run(carry: PyTree, x: PyTree, share: Array | None) -> Any:
+        def at_once(carry: PyTree, x: PyTree, share: Array | None) -> Any:
             held, tuned_held = self.window.axis.afresh((self.closed_over, self.tuned and self.tuned.closed_over), carry)
             base = lambda: _over_rows(self.step, held, carry, x, self.single)  # noqa: E731
             if self.tuned is None or share is None:
                 return base()
             return self._blend(base, self.tuned._replace(closed_over=tuned_held), carry, x, share)
+
+        def run(*rows: PyTree) -> Any:
+            return in_chunks(at_once, self.microbatch, *rows)
 
         new, emitted = self.window.axis.map_rows(run, x, self.window.shared(self.xs, place), share)
         return Evaluation(new, None, emitted)

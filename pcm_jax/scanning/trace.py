@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
@@ -74,6 +75,14 @@ def trace(step: Step, carry: PyTree, x: PyTree, name: str = "step") -> tuple[Tra
     return _known[key], list(closed.consts), carry
 
 
+def strong(leaf: Any) -> Array:
+    """An array of a strong type, as a step returns it."""
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
 def _program(step: Step, carry: PyTree, x: PyTree) -> tuple[core.ClosedJaxpr, PyTree]:
     # JAX remembers traces by the function: a new one, so that the step's Python runs.
     found: tuple[core.ClosedJaxpr, PyTree] = jax.make_jaxpr(lambda carry, x: step(carry, x), return_shape=True)(
@@ -122,6 +131,6 @@ def _equal_constants(one: core.ClosedJaxpr, two: core.ClosedJaxpr) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
         return isinstance(a, jax.core.Tracer) and isinstance(b, jax.core.Tracer)
-    if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     return np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind in "fc")
