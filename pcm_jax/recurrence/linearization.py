@@ -131,8 +131,9 @@ class _Secant:
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
         floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * sums.size
         if before.gain is not None:
-            # What another leaf did to this one is no slope of its own: of one leaf it is never above the gain.
-            ratio = jnp.minimum(ratio, before.gain)
+            # What another leaf did to this one is no slope of its own. A slope of one leaf alone is within the gain, or
+            # 1, that the certificate counts with: so is this one then.
+            ratio = jnp.minimum(ratio, jnp.maximum(before.gain, 1.0))
         usable = before.valid & (moved > floor) & jnp.isfinite(cross)
         unknown = jnp.ones_like(ratio) if first is None else first
         if before.returned is not None and first is None:
