@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence import LoopConfig, Start, Window, loop
 from pcm_jax.sampling.call import TableCall, output
 from pcm_jax.sampling.network import call_rows
@@ -33,7 +32,7 @@ def run(switch, *, tol=1e-2, max_rounds=40, bias=5.0):
         report=True,
     )
     problem = TableSteps(SOLVER, config.window, predict, None)
-    found = loop.run(problem, Start(noise, None, jnp.float32(tol)), config, WindowAxis())
+    found = loop.run(problem, Start(noise, None, jnp.float32(tol)), config)
     return output(TableCall(problems.mlp, noise.dtype, config, pcm.parallel.single()), found)
 
 
