@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from experiments.peers.fixed_point import iterate
 from experiments.peers.problem import Case, Estimate, Recurrence
-from pcm_jax.recurrence.linearization import solve
+from pcm_jax.recurrence.update import solve
 from pcm_jax.types import Array
 
 

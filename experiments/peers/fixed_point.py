@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.peers.problem import Case, Estimate, Recurrence
-from pcm_jax.recurrence.linearization import solve
+from pcm_jax.recurrence.update import solve
 from pcm_jax.types import Array
 
 

@@ -2,10 +2,11 @@
 
 from pcm_jax.recurrence.certificate import Certificate, defect_sum, last_change
 from pcm_jax.recurrence.gradient import differentiable
-from pcm_jax.recurrence.linearization import History, Linearization, linearise, same_operator, secant
+from pcm_jax.recurrence.linearization import History, Linearization, secant
 from pcm_jax.recurrence.loop import run
 from pcm_jax.recurrence.problem import Evaluation, Recurrence
 from pcm_jax.recurrence.state import LoopConfig, Solved, Start
+from pcm_jax.recurrence.update import linearise, same_operator
 from pcm_jax.recurrence.window import Place, Window, take_rows
 
 __all__ = [

@@ -1,7 +1,7 @@
 r"""The parallel loop: the only `while_loop` of the library.
 
 It solves a recurrence x_{i+1} = F_i(x_i) in rounds. One round evaluates F on the W rows of every sample's window in one
-batched call, rebuilds the states with one affine scan (linearization.py), accepts the leading states that are exact to
+batched call, rebuilds the states with one affine scan (update.py), accepts the leading states that are exact to
 the tolerance (certificate.py), and slides where the window does not hold all rows. State b + 1 is always exact when
 state b is, so every round accepts at least one state and T rounds always suffice.
 
@@ -12,7 +12,6 @@ accepted only if every row from the front to it was evaluated with lambda = 0.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +19,13 @@ from jax import lax
 
 from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.recurrence.certificate import Evidence
-from pcm_jax.recurrence.linearization import History, Sums, known, linearise, same_operator, summed
+from pcm_jax.recurrence.linearization import History, Sums, known
+from pcm_jax.recurrence.outcome import emit, finalize, previewed, shown
 from pcm_jax.recurrence.problem import Evaluation, Recurrence
 from pcm_jax.recurrence.state import LoopConfig, Past, Rows, Solved, Start, State, initial
+from pcm_jax.recurrence.update import linearise, same_operator, summed
 from pcm_jax.recurrence.window import Place, where
-from pcm_jax.results import SENTINEL, ResultCode, Stats
+from pcm_jax.results import SENTINEL
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, PyTree
 
@@ -57,7 +58,7 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, closed_over: PyTr
     else:
         # Loops of their own, not a branch: what the network computes of a row's time alone moves out of them.
         state = lax.while_loop(lambda state: state.more, lambda state: rounds(rounds(state, True), False), state)
-    return _finalize(start, config, state)
+    return finalize(start, config, state)
 
 
 def _settled(state: State, axis: WindowAxis) -> State:
@@ -179,7 +180,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
         tally=tally,
         report=report,
         trajectory=trajectory,
-        emitted=_emit(state, found, place, axis.own(works), config),
+        emitted=emit(state, found, place, axis.own(works), config),
         preview=state.preview,
         iterates=state.iterates,
         more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
@@ -187,11 +188,11 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
     if state.rows is not None:
         new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config)
     if config.preview is not None:
-        new = new._replace(preview=_preview(problem, rows, found, state, new, active, config))
+        new = new._replace(preview=previewed(problem, rows, found, state, new, active, config))
     if state.iterates is None:
         return new
-    shown = _shown(new, num_steps, axis)
-    return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, shown))
+    now = shown(new, num_steps, axis)
+    return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, now))
 
 
 def _measured(state: State, step: PyTree) -> tuple[PyTree, PyTree, list[Sums]]:
@@ -214,44 +215,6 @@ def _pair(first: Array, second: Array) -> Array:
     return jnp.where(jnp.arange(2)[:, None] == 0, first[None], second[None])
 
 
-def _preview(
-    problem: Recurrence,
-    rows: Any,
-    found: Evaluation,
-    old: State,
-    new: State,
-    active: Array,
-    config: LoopConfig,
-) -> PyTree:
-    """The row that this round's number asks for; row T is the last state."""
-    assert config.preview is not None
-    axis = config.window.axis
-    row = jnp.asarray(config.preview)[jnp.minimum(old.round, len(config.preview) - 1)]
-    x = jax.tree.map(lambda leaf: leaf[:-1], old.x)
-    end = _last(new, problem.num_steps, axis)
-    at = jnp.broadcast_to(jnp.clip(row - old.start, 0, config.window.size - 1), active.shape)
-    seen = axis.pick(at, lambda at: problem.preview(rows, x, found.memory, at, end))
-    return where(active, jax.tree.map(lambda a, b: jnp.where(row < problem.num_steps, a, b), seen, end), old.preview)
-
-
-def _last(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
-    """Of the trajectory, or where the window `[W + 1, B, ...]` never came that far, the last one in it."""
-    if axis.held:
-        return axis.pick(jnp.int32(num_steps - 1), lambda row: jax.tree.map(lambda x: x[row + 1], state.x))
-
-    def leaf(x: Array) -> Array:
-        index = jnp.minimum(num_steps - state.start, x.shape[0] - 1)
-        return axis.take(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
-
-    return jax.tree.map(leaf, state.x)
-
-
-def _shown(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
-    """Exact once the front has reached the end; before that the preview, if one was asked for."""
-    last = _last(state, num_steps, axis)
-    return last if state.preview is None else where(state.front >= num_steps, last, state.preview)
-
-
 def _edge(state: State, found: Evaluation, shift: Array, config: LoopConfig) -> PyTree:
     """The memories before the next window; with all rows in it there are none."""
     if state.edge is None or config.window.whole:
@@ -260,21 +223,6 @@ def _edge(state: State, found: Evaluation, shift: Array, config: LoopConfig) -> 
     depth = state.edge.shape[0]
     index = shift[None] + jnp.arange(depth, dtype=shift.dtype)[:, None]
     return config.window.axis.take(jnp.concatenate([state.edge, found.memory]), index)
-
-
-def _emit(state: State, found: Evaluation, place: Place, works: Array, config: LoopConfig) -> PyTree:
-    """What the last evaluation of every row emitted."""
-    window = config.window
-    if not config.return_emitted:
-        return state.emitted
-    if window.together:
-        if window.whole:
-            return found.emitted
-        row = place.row[:, 0]
-        return jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), state.emitted, found.emitted)
-    if window.whole:
-        return where(works, found.emitted, state.emitted)
-    return window.store(state.emitted, found.emitted, place.row, works)
 
 
 def _remember(state: State, states: PyTree, step: PyTree, shift: Array, config: LoopConfig) -> Past | None:
@@ -294,41 +242,4 @@ def _seen(rows: Rows, residual: Array, share: Array | None, shift: Array, config
         age=window.carried(rows.age + 1, shift, 0),
         before=jnp.zeros_like(rows.before) if share is None else window.carried(share, shift, 0.0),
         share=rows.share,
-    )
-
-
-def _finalize(start: Start, config: LoopConfig, state: State) -> Solved:
-    axis = config.window.axis
-    num_steps, batch = config.window.num_steps, start.batch
-    (spent, bound), (rounds, evaluations), failed = state.error, state.tally, state.front > num_steps
-    # A sliding window may accept an error that the rows behind it make larger than the tolerance.
-    converged = (state.front == num_steps) & (spent <= start.tol)
-    result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
-    result = jnp.where(failed, ResultCode.NONFINITE, result).astype(jnp.int32)
-    # A preview is another row's data prediction: nothing is known of it.
-    bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
-    last = _shown(state, num_steps, axis)
-    last = where(~failed, last, jnp.nan)
-    iterates = state.iterates
-    if iterates is not None:
-        ran = jnp.arange(config.max_rounds) < state.round
-        iterates = where(
-            ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
-        )
-    lanes = state.round * axis.padded(config.window.size) * batch
-    padded = axis.total((lanes - jnp.sum(evaluations)).astype(jnp.int32))
-    trajectory = None
-    if config.return_trajectory:
-        trajectory = state.x if config.window.whole else state.trajectory
-    if axis.held and config.return_trajectory:
-        after = axis.whole(jax.tree.map(lambda x: x[1:], state.x))
-        trajectory = jax.tree.map(lambda first, x: jnp.concatenate([first[None], x]), start.first, after)
-    return Solved(
-        last=last,
-        result=result,
-        error_bound=jnp.where(failed, jnp.inf, bound),
-        stats=Stats(rounds, evaluations, padded, *(state.report or (None, None))),
-        trajectory=trajectory,
-        emitted=axis.whole(state.emitted),
-        iterates=iterates,
     )

@@ -1,0 +1,106 @@
+"""What a solve shows of its states: after every round, where that was asked for, and in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.recurrence.problem import Evaluation, Recurrence
+from pcm_jax.recurrence.state import LoopConfig, Solved, Start, State
+from pcm_jax.recurrence.window import Place, where
+from pcm_jax.results import ResultCode, Stats
+from pcm_jax.types import Array, PyTree
+
+
+def previewed(
+    problem: Recurrence,
+    rows: Any,
+    found: Evaluation,
+    old: State,
+    new: State,
+    active: Array,
+    config: LoopConfig,
+) -> PyTree:
+    """The row that this round's number asks for; row T is the last state."""
+    assert config.preview is not None
+    axis = config.window.axis
+    row = jnp.asarray(config.preview)[jnp.minimum(old.round, len(config.preview) - 1)]
+    x = jax.tree.map(lambda leaf: leaf[:-1], old.x)
+    end = _last(new, problem.num_steps, axis)
+    at = jnp.broadcast_to(jnp.clip(row - old.start, 0, config.window.size - 1), active.shape)
+    seen = axis.pick(at, lambda at: problem.preview(rows, x, found.memory, at, end))
+    return where(active, jax.tree.map(lambda a, b: jnp.where(row < problem.num_steps, a, b), seen, end), old.preview)
+
+
+def _last(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
+    """Of the trajectory, or where the window `[W + 1, B, ...]` never came that far, the last one in it."""
+    if axis.held:
+        return axis.pick(jnp.int32(num_steps - 1), lambda row: jax.tree.map(lambda x: x[row + 1], state.x))
+
+    def leaf(x: Array) -> Array:
+        index = jnp.minimum(num_steps - state.start, x.shape[0] - 1)
+        return axis.take(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
+
+    return jax.tree.map(leaf, state.x)
+
+
+def shown(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
+    """Exact once the front has reached the end; before that the preview, if one was asked for."""
+    last = _last(state, num_steps, axis)
+    return last if state.preview is None else where(state.front >= num_steps, last, state.preview)
+
+
+def emit(state: State, found: Evaluation, place: Place, works: Array, config: LoopConfig) -> PyTree:
+    """What the last evaluation of every row emitted."""
+    window = config.window
+    if not config.return_emitted:
+        return state.emitted
+    if window.together:
+        if window.whole:
+            return found.emitted
+        row = place.row[:, 0]
+        return jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), state.emitted, found.emitted)
+    if window.whole:
+        return where(works, found.emitted, state.emitted)
+    return window.store(state.emitted, found.emitted, place.row, works)
+
+
+def finalize(start: Start, config: LoopConfig, state: State) -> Solved:
+    """What the loop returns."""
+    axis = config.window.axis
+    num_steps, batch = config.window.num_steps, start.batch
+    (spent, bound), (rounds, evaluations), failed = state.error, state.tally, state.front > num_steps
+    # A sliding window may accept an error that the rows behind it make larger than the tolerance.
+    converged = (state.front == num_steps) & (spent <= start.tol)
+    result = jnp.where(converged, ResultCode.CONVERGED, ResultCode.MAX_ROUNDS)
+    result = jnp.where(failed, ResultCode.NONFINITE, result).astype(jnp.int32)
+    # A preview is another row's data prediction: nothing is known of it.
+    bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
+    last = shown(state, num_steps, axis)
+    last = where(~failed, last, jnp.nan)
+    iterates = state.iterates
+    if iterates is not None:
+        ran = jnp.arange(config.max_rounds) < state.round
+        iterates = where(
+            ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
+        )
+    lanes = state.round * axis.padded(config.window.size) * batch
+    padded = axis.total((lanes - jnp.sum(evaluations)).astype(jnp.int32))
+    trajectory = None
+    if config.return_trajectory:
+        trajectory = state.x if config.window.whole else state.trajectory
+    if axis.held and config.return_trajectory:
+        after = axis.whole(jax.tree.map(lambda x: x[1:], state.x))
+        trajectory = jax.tree.map(lambda first, x: jnp.concatenate([first[None], x]), start.first, after)
+    return Solved(
+        last=last,
+        result=result,
+        error_bound=jnp.where(failed, jnp.inf, bound),
+        stats=Stats(rounds, evaluations, padded, *(state.report or (None, None))),
+        trajectory=trajectory,
+        emitted=axis.whole(state.emitted),
+        iterates=iterates,
+    )
