@@ -24,6 +24,8 @@ from experiments.campaigns.common import Case, Options, finish, run_cases
 from experiments.campaigns.processes import Run
 from experiments.campaigns.victim import VICTIMS
 
+SOONEST = 0.1
+"""Seconds; a run that cannot be killed this soon is not killed."""
 CODE = ("pcm_jax", *(f"experiments/campaigns/{name}.py" for name in ("kills", "processes", "victim", "toys", "latent")))
 
 
@@ -45,9 +47,16 @@ def uninterrupted(name: str, folder: Path, cache: Path | None = None) -> Case:
 def measure(whole: Case, folder: Path, seed: int, index: int, cache: Path | None = None) -> Case:
     """One victim, killed and started again until it may end."""
     rng = np.random.default_rng((seed, index))
-    name, run, kills = whole["victim"], folder / f"case {index}", []
+    name, run, kills, seconds = whole["victim"], folder / f"case {index}", [], whole["seconds"]
     for _ in range(int(rng.integers(1, 4))):
-        moment = float(rng.uniform(0.05, 1.0)) * whole["seconds"]
+        moment = float(rng.uniform(0.05, 1.0)) * seconds
+        if Run(VICTIMS[name], run, cache).killed(moment):
+            kills.append(round(moment, 2))
+    # On a machine that has become faster it ended before: once more from the start, and sooner, until it is killed.
+    while not kills and seconds > SOONEST:
+        shutil.rmtree(run, ignore_errors=True)
+        seconds *= 0.6
+        moment = float(rng.uniform(0.05, 1.0)) * seconds
         if Run(VICTIMS[name], run, cache).killed(moment):
             kills.append(round(moment, 2))
     found, complaints = Run(VICTIMS[name], run, cache).ended()
@@ -94,6 +103,7 @@ def run(
     payload = {
         "counts": {
             "runs": len(found),
+            "killed_runs": sum(bool(case["killed_after"]) for case in found),
             "kills": sum(len(case["killed_after"]) for case in found),
             "lost": len(lost),
             "full_disks": len(full),

@@ -233,9 +233,11 @@ QUICK = {
 
 def test_kills_see_other_bits_ends_and_leftovers(monkeypatch, tmp_path):
     monkeypatch.setattr(kills, "VICTIMS", QUICK)
-    whole = {name: kills.uninterrupted(name, tmp_path) for name in QUICK}
-    lost = {name: [kills.measure(each, tmp_path, 0, index) for index in range(3)] for name, each in whole.items()}
-    assert not any(case["lost"] for case in lost["good"]) and any(case["killed_after"] for case in lost["good"])
+    whole = {name: kills.uninterrupted(name, tmp_path) for name in QUICK if name != "unclear"}
+    lost = {name: [kills.measure(each, tmp_path, 0, index) for index in range(2)] for name, each in whole.items()}
+    assert not any(case["lost"] for case in lost["good"]) and all(case["killed_after"] for case in lost["good"])
+    slow = kills.measure(whole["good"] | {"seconds": 60.0}, tmp_path, 1, 0)
+    assert slow["lost"] is None and slow["killed_after"], "measured on a busier machine, and still killed"
     for name, words in (("differs", "instead of"), ("stops", "I cannot go on"), ("leaves", "more.tmp")):
         assert any(words in (case["lost"] or "") for case in lost[name]), lost[name]
 
@@ -252,7 +254,7 @@ from experiments.campaigns import disk
 from tests.experiments.test_campaigns import QUICK
 if __name__ == "__main__":
     disk.VICTIMS = QUICK
-    for name in QUICK:
+    for name in ("good", "stops", "leaves", "unclear"):
         print(json.dumps(disk.fill(name, Path({str(tmp_path)!r}) / name, 30 * disk.PAGE, "0")))
     print(json.dumps(disk.fill("good", Path({str(tmp_path)!r}) / "large", 3000 * disk.PAGE, "0")))
 """)
@@ -262,7 +264,7 @@ if __name__ == "__main__":
     *found, large = [json.loads(line) for line in done.stdout.splitlines()]
     lost = {each["victim"]: each["lost"] for each in found}
     assert lost["good"] is None and "No space left" in found[0]["said"] and found[0]["files_kept"] > 3
-    assert "instead of" in lost["differs"] and "I cannot go on" in lost["stops"] and "more.tmp" in lost["leaves"]
+    assert "I cannot go on" in lost["stops"] and "more.tmp" in lost["leaves"]
     assert "was not clear" in lost["unclear"] and large["lost"] == "did not notice"
 
 
@@ -277,7 +279,7 @@ def test_unclean_disks_count_as_lost(monkeypatch, tmp_path):
     monkeypatch.setattr(disk, "possible", lambda: True)
     monkeypatch.setattr(disk, "measure", lambda whole, folder, cache: {"victim": whole["victim"], "lost": "not clear"})
     found = kills.run(options(tmp_path, 4), QUIET, names=("a", "b"), progress=False)
-    assert found["counts"] == {"runs": 4, "kills": 4, "lost": 0, "full_disks": 2, "unclean_disks": 2}
+    assert found["counts"] == {"runs": 4, "killed_runs": 4, "kills": 4, "lost": 0, "full_disks": 2, "unclean_disks": 2}
     assert figures(tmp_path)["campaign.kills_lost"] == 2
 
 
