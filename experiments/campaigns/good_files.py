@@ -25,6 +25,8 @@ from pcm_jax.pretrained import diffusers
 from pcm_jax.priors import fit_prior
 from pcm_jax.training import read_metrics
 from pcm_jax.trees import flatten
+from pcm_jax.tuning import Plan
+from pcm_jax.tuning.cost import Run
 from tests.reference import lerobot_config
 
 
@@ -145,6 +147,28 @@ def write_embeddings(folder: Path) -> None:
     np.save(folder / "texts.npy", np.ones((2, 5, 8), np.float32))
 
 
+def write_plan(folder: Path) -> None:
+    run = Run(window=16, microbatch=None, rounds=9.5, bound=0.008, seconds=0.02, converged=True, memory=2**20)
+    Plan(
+        subject="sample",
+        sequential=False,
+        window=16,
+        microbatch=None,
+        steps=50,
+        batch=4,
+        tol=0.01,
+        seconds=0.02,
+        sequential_seconds=0.05,
+        expected=2.4,
+        memory=2**20,
+        rows=((4, 0.001), (64, 0.002)),
+        runs=(run,),
+        devices=1,
+        device="cpu",
+        advice="Sample with a window of 16.",
+    ).save(folder / "plan.json")
+
+
 def read_set(folder: Path) -> Any:
     records = Records(folder)
     return records.rows(range(len(records)))
@@ -169,6 +193,6 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "metrics": (write_lines, lambda at: read_metrics(at / "metrics.jsonl")),
     "embeddings": (write_embeddings, lambda at: diffusers.load_embeddings(at / "texts.npy")),
     **good_weights.READERS,
-    # Plans of pcm_jax.tune: ("plan": (write_plan, load_plan)) once there is a file of them.
+    "plan": (write_plan, lambda at: Plan.load(at / "plan.json")),
 }
 """name -> (write a good one into a folder, read it)."""

@@ -135,7 +135,7 @@ def constrained(mesh: Mesh, rows: Sequence[Names] = ("data", "window")) -> Const
     """
     if not isinstance(mesh, Mesh):
         raise ValueError(f"mesh must be a jax.sharding.Mesh of devices, got {type(mesh).__name__}")
-    if isinstance(rows, str) or len(rows) != 2:
+    if not isinstance(rows, (tuple, list)) or len(rows) != 2:
         raise ValueError(
             f"rows must name two entries, (mesh axes of the batch, mesh axes of the window's rows), got {rows!r}; "
             "None leaves one of them whole: (None, 'window')"
@@ -156,7 +156,7 @@ def constrained(mesh: Mesh, rows: Sequence[Names] = ("data", "window")) -> Const
 
 
 def _names(entry: Names) -> tuple[str, ...]:
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+    return () if entry is None else tuple(entry) if isinstance(entry, (tuple, list)) else (entry,)
 
 
 def _size(mesh: Mesh, entry: Names) -> int:

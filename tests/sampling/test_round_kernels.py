@@ -1,5 +1,7 @@
 """A round is one batched network call plus almost nothing: its kernels are counted in the compiled program."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,31 @@ def test_sums_are_sums_and_differentiate():
         np.testing.assert_allclose(found[0], terms[0].sum(2))
         np.testing.assert_allclose(found[1], terms[1].sum(2))
         np.testing.assert_allclose(slope, 2 * terms[0])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """An adapter that is the base model and notes when it is asked."""
+
+    asked: list = dataclasses.field(metadata={"static": True})
+
+    def predict(self, model_fn, params, x, t, cond, share):
+        jax.debug.callback(lambda: self.asked.append(1))
+        return model_fn(params, x, t, cond)
+
+
+class Notes(list):
+    """Hashable, as a static part of an adapter must be."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize(("switch", "rounds"), [(pcm.switching.never(), 0), (pcm.switching.after(2), 2)])
+def test_rounds_without_a_share_do_not_ask_the_adapter(switch, rounds):
+    notes = Notes()
+    solver = pcm.solvers.ddim(problems.VP, 12)
+    arguments = (problems.mlp, problems.mlp_params(), problems.noise(), solver)
+    out = pcm.sample_picard(*arguments, adapter=Counting(notes), switch=switch, tol=1e-3)
+    jax.effects_barrier()
+    assert bool(jnp.all(out.converged)) and len(notes) == rounds

@@ -17,7 +17,8 @@ APART = {
             "networks.NNXModel", "networks.FactoredLinen", "guidance.ClassifierFree", "guidance.PromptGuided",
             "solvers.Grid", "switching.SwitchInput", "training.Base", "training.Calibration", "training.Finetuned",
             "training.Preview", "training.TrainState", "priors.GaussianPrior", "certificates.Evidence",
-            "certificates.Verdict", "lora.LoRA", "linearization.History",
+            "certificates.Verdict", "lora.LoRA", "linearization.History", "linearization.Sums", "Plan",
+            "parallel.Along", "parallel.Constrained", "parallel.Layout",
         ),
         MADE,
     ),
@@ -53,7 +54,8 @@ APART = {
     ),
     **dict.fromkeys(
         (
-            "linearization.linearise", "linearization.same_operator", "linearization.solve", "norms.difference",
+            "linearization.known", "norms.difference", "norms.from_squares", "norms.of_rows",
+            "parallel.chunk_sizes", "parallel.in_chunks",
             "priors.slope", "priors.start", "priors.trajectory", "priors.parallel_trajectory",
             "training.error_per_round", "training.make_step",
             "training.init_state", "norms.of_tree", "norms.largest",
@@ -76,6 +78,8 @@ ELSEWHERE = {
     **dict.fromkeys(("switching.FeatureSpace", "switching.ParameterSpace"), "tests/sweep/test_adapters.py"),
     **dict.fromkeys(("certificates.defect_sum", "certificates.last_change"), "tests/sampling/test_wrong_calls.py"),
     "scan": "tests/scanning/test_bad_input.py",
+    "tune": "tests/tuning/test_tune.py",
+    "tune_scan": "tests/tuning/test_scans_and_policies.py",
     "solvers.Solver": "tests/sweep/test_tables.py",
     **dict.fromkeys(("policy.Controller", "policy.Normalizer"), "tests/policy/test_wrong_calls.py"),
     "policy.Policy": "tests/policy/test_wrong_calls.py",

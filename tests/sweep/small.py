@@ -27,6 +27,7 @@ from tests.sweep.kinds import (
 VP, FLOW, EDM = problems.VP, problems.FLOW, problems.EDM
 KEY = jax.random.key(0)
 KERNEL = {"dense": {"kernel": jnp.ones((4, 6))}}
+MESH = jax.sharding.Mesh(np.asarray(jax.devices()[:4]).reshape(2, 2), ("a", "b"))
 PRIOR_SAMPLES = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
 
 
@@ -43,7 +44,10 @@ SMALL = {
     "switching.adaptive": entry(pcm.switching.adaptive, threshold=positive(1.0), rounds=whole(4)),
     "switching.calibrated": entry(pcm.switching.calibrated, table=array(np.ones((2, 8)))),
     "parallel.pmap": entry(pcm.parallel.pmap, "axis_name", num_devices=whole(1, optional=True)),
-    "parallel.shard_map": entry(pcm.parallel.shard_map, "axis_name", mesh=whole(1, optional=True)),
+    "parallel.shard_map": entry(pcm.parallel.shard_map, "axis_name", "data_axis", mesh=whole(1, optional=True)),
+    "parallel.constrained": entry(
+        pcm.parallel.constrained, mesh=instance(MESH), rows=Kind(("a", "b"), (3, ("a",), ("a", "a"), ("a", "c"), (3, "b"), "ab")),
+    ),
     "parallel.inside": entry(pcm.parallel.inside, axis_name=Kind("i", (3, None, 2.5, ["i"]))),
     "checkpoint.Checkpoints": entry(
         pcm.checkpoint.Checkpoints, directory=Kind("a", (3, None, 2.5, ["i"])), keep=whole(2),
