@@ -10,9 +10,10 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 TITLES = {
     "Args": "Arguments",

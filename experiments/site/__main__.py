@@ -1,9 +1,9 @@
 """The documentation site beside its text in docs/ (`make docs` builds it).
 
-    python -m experiments.site rounds           # the numbers of the figure of rounds
-    python -m experiments.site check            # the built site: links, pictures, public names
-    python -m experiments.site check --record   # and set its figures
-    python -m experiments.site look             # screenshots and overflow, in a headless browser
+python -m experiments.site rounds           # the numbers of the figure of rounds
+python -m experiments.site check            # the built site: links, pictures, public names
+python -m experiments.site check --record   # and set its figures
+python -m experiments.site look             # screenshots and overflow, in a headless browser
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ def main(config: Rounds | Check | Look) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Rounds | Check | Look))  # type: ignore[call-overload]
+    main(tyro.cli(Rounds | Check | Look))

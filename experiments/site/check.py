@@ -1,4 +1,4 @@
-"""What has to hold of the built site: every public name described, every link and picture there, nothing from elsewhere."""
+"""What has to hold of the built site: public names described, links and pictures there, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "sourc
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Look at the site that `make docs` built. record: set readme.lines and docs.public_names_missing in figures.json."""
+    """Look at the site that `make docs` built. record: set readme.lines and docs.public_names_missing."""
 
     site: Path = SITE
     record: bool = False
@@ -69,7 +69,9 @@ def problems(site: Path) -> list[str]:
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
                 found.append(f"{where}: {link} has no such place")
     for style in site.rglob("*.css"):
-        found += [f"{style.name}: loads {url}" for url in re.findall(r"url\(['\"]?((?:https?:)?//[^)]+)", style.read_text())]
+        found += [
+            f"{style.name}: loads {url}" for url in re.findall(r"url\(['\"]?((?:https?:)?//[^)]+)", style.read_text())
+        ]
     return found
 
 

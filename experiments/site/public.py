@@ -1,12 +1,13 @@
 """Every public name of the package, and the reference pages' directives for them.
 
-A room is a module that users import from: pcm_jax itself, what it exports, and every folder with an `__all__`. Its public
-names are those of `__all__`, or of its top level where it has none.
+A room is a module that users import from: pcm_jax itself, what it exports, and every folder with an `__all__`. Its
+public names are those of `__all__`, or of its top level where it has none.
 """
 
 from __future__ import annotations
 
 import ast
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -76,8 +77,8 @@ def reference(room: str) -> str:
 
 def _directive(path: str, value: object) -> list[str]:
     if inspect.isclass(value):
-        members = ["   :members:"] if "__members__" not in vars(value) else ["   :members:", "   :undoc-members:"]
-        return [f".. autoclass:: {path}", *members, ""]
+        bare = ["   :undoc-members:"] if issubclass(value, enum.Enum) else []
+        return [f".. autoclass:: {path}", "   :members:", *bare, ""]
     if inspect.isfunction(value):
         return [f".. autofunction:: {path}", ""]
     return [f".. autodata:: {path}", "   :no-value:", ""]

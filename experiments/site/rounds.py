@@ -24,8 +24,9 @@ METHODS = ("Picard", "secant", "secant + prior", "PCM + secant")
 
 @dataclasses.dataclass(frozen=True)
 class Rounds:
-    """Write rounds.json. label: of the digit. seed: of the noise. tol: of the certificate."""
+    """Write rounds.json. methods: which to run. label: of the digit. seed: of the noise. tol: of the certificate."""
 
+    methods: tuple[str, ...] = METHODS
     label: int = 3
     seed: int = 4
     tol: float = 1e-2
@@ -50,7 +51,7 @@ def run_rounds(config: Rounds, results: Any = RESULTS) -> dict[str, Any]:
         "steps": len(case.solver),
         "shape": model.sample_shape[:2],
         "exact": _grey(exact.sample),
-        "methods": {name: _method(case, exact.trajectory, config.tol, options[name]) for name in METHODS},
+        "methods": {name: _method(case, exact.trajectory, config.tol, options[name]) for name in config.methods},
     }
     command = command_line("experiments.site rounds", config)
     write_result("rounds", payload, config=config, seed=config.seed, command=command, results=results)

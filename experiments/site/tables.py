@@ -71,7 +71,13 @@ def spmd(result: Mapping[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    titles = ["executor", "devices", "operations a device x devices / one device's", "largest difference", "same rounds"]
+    titles = [
+        "executor",
+        "devices",
+        "operations a device x devices / one device's",
+        "largest difference",
+        "same rounds",
+    ]
     return f"{table(titles, rows, numeric=range(1, 4))}\n\n{source(result)}\n"
 
 
@@ -110,9 +116,7 @@ def rounds(result: Mapping[str, Any]) -> str:
     """Under the site's figure: error of the sample and bound after each round, of each method."""
     methods = result["methods"]
     count = max(len(each["rounds"]) for each in methods.values())
-    rows = [
-        [name, *(_at(each["rounds"], k) for k in range(count)), each["result"]] for name, each in methods.items()
-    ]
+    rows = [[name, *(_at(each["rounds"], k) for k in range(count)), each["result"]] for name, each in methods.items()]
     titles = ["method", *(f"round {k}" for k in range(1, count + 1)), "result"]
     about = f"Error of the sample, and in brackets its bound; `tol={result['config']['tol']:g}`. {source(result)}"
     return f"{table(titles, rows, numeric=range(1, count + 1))}\n\n{about}\n"
@@ -183,9 +187,7 @@ def parity(result: Mapping[str, Any]) -> str:
 def schedulers(result: Mapping[str, Any]) -> str:
     """Configurations of every scheduler class, and how many give diffusers' own samples."""
     kinds = ("same", "same as float64", "differs")
-    rows = [
-        [f"`{name}`", *(f"{counts.get(kind, 0):,}" for kind in kinds)] for name, counts in result["counts"].items()
-    ]
+    rows = [[f"`{name}`", *(f"{counts.get(kind, 0):,}" for kind in kinds)] for name, counts in result["counts"].items()]
     about = f"Relative to a bound of {result['config']['bound']:g}. {source(result)}"
     return f"{table(['class', *kinds], rows, numeric=range(1, 4))}\n\n{about}\n"
 
