@@ -83,6 +83,7 @@ $(DOCS_VENV)/.stamp: requirements-docs.txt $(READY)
 	@touch $@
 
 docs: $(DOCS_VENV)/.stamp ## Build the documentation into docs/_build/html and check its links
+	rm -rf docs/_build
 	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	$(RUN) -m experiments.site check
 

@@ -1,4 +1,4 @@
-"""What a user gets from pip: every module, the type marker, the weights; and README names commands that exist."""
+"""What a user gets from pip: every module, the type marker, the weights; and commands in README and docs exist."""
 
 import re
 import shutil

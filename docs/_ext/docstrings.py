@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import re
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -109,24 +110,23 @@ def _paragraphs(lines: list[str], fields: set[str]) -> list[str]:
         if all(row.startswith("    ") for row in rows):
             out += [".. code-block:: text", "", *(f"   {row}" for row in textwrap.dedent(chunk).splitlines()), ""]
             continue
-        pieces: list[tuple[str | None, list[str]]] = [(None, [])]
-        for row in rows:
-            found = _ITEM.match(row)
-            if found and set(found[1].split(", ")) <= fields:
-                pieces.append((found[1], [found[2]]))
-            elif row.startswith("- "):
-                pieces.append(("-", [row[2:]]))
-            else:
-                pieces[-1][1].append(row.strip())
-        for names, text in pieces:
-            if not text:
-                continue
-            whole = escaped(" ".join(text))
-            if names is None:
-                out += [whole, ""]
-            else:
-                out += [f"* {whole}", ""] if names == "-" else [_term(names), f"   {whole}", ""]
+        listed = [n for n, row in enumerate(rows) if row.startswith("- ")]
+        first = listed[0] if listed else len(rows)
+        for names, text in _fields(" ".join(row.strip() for row in rows[:first]), fields):
+            out += [escaped(text), ""] if names is None else [_term(names), f"   {escaped(text)}", ""]
+        for n, end in itertools.pairwise([*listed, len(rows)]):
+            out += [f"* {escaped(' '.join(row.strip() for row in rows[n:end])[2:])}", ""]
     return out
+
+
+def _fields(text: str, fields: set[str]) -> list[tuple[str | None, str]]:
+    """(None, text before the first field), then (names, what is said of them): `a: ..; b, c: ..`."""
+    if not fields:
+        return [(None, text)] if text else []
+    one = f"(?:{'|'.join(map(re.escape, sorted(fields, key=len, reverse=True)))})"
+    parts = re.split(rf"(?:^|(?<=[.;] ))({one}(?:, {one})*): +", text)
+    found: list[tuple[str | None, str]] = [(None, parts[0].strip())] if parts[0].strip() else []
+    return found + [(names, said.strip().rstrip(";")) for names, said in zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -139,7 +139,13 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = restructured(list(lines), fields)
 
 
+def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    """Handler of autodoc-skip-member: fields of a NamedTuple are described by its docstring."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

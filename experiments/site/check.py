@@ -96,4 +96,7 @@ def run_check(config: Check, console: Console) -> None:
     if wrong or lost:
         raise SystemExit(1)
     pages = len(list(config.site.rglob("*.html")))
-    console.print(f"{pages} pages, {len(public.public())} public names, every link and picture there: {config.site}")
+    console.print(
+        f"{pages} pages, {len(public.public())} public names, every link and picture there: {config.site}",
+        soft_wrap=True,
+    )

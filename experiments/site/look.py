@@ -100,4 +100,4 @@ def run_look(config: Look, console: Console) -> None:
         console.print(f"{page} needs {needed} px of {width}", highlight=False)
     if wide:
         raise SystemExit(1)
-    console.print(f"{len(measured)} views, none wider than its window; pictures in {config.out}")
+    console.print(f"{len(measured)} views, none wider than its window; pictures in {config.out}", soft_wrap=True)

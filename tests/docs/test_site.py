@@ -81,6 +81,8 @@ def test_docstrings_become_what_they_say():
     assert "One line with ``a_`` and b\\_, \\|x\\| \\* y." in text
     assert ".. code-block:: text\n\n   x_{i+1} = F_i(x_i)" in text
     assert "``rounds``\n   of ``[B]``, and more." in text
+    inline = "\n".join(docstrings.restructured(["Two. a: one; b, c: more. d: no field."], {"a", "b", "c"}))
+    assert "Two.\n\n``a``\n   one\n\n``b``, ``c``\n   more. d: no field." in inline
     assert ".. rubric:: Arguments\n\n``x``, ``y``\n   two lines. tol: is text." in text
     assert "``ValueError``\n   always." in text
     assert ".. code-block:: pycon\n\n   >>> f(1)" in text
