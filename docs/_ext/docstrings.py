@@ -6,10 +6,12 @@ of a dataclass as paragraphs `name: ..`, formulas indented. Nothing in it has to
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +131,27 @@ def _fields(text: str, fields: set[str]) -> list[tuple[str | None, str]]:
     return found + [(names, said.strip().rstrip(";")) for names, said in zip(parts[1::2], parts[2::2], strict=True)]
 
 
+def constant(name: str, value: Any) -> list[str]:
+    """The text below an assignment, in the module of this package that makes it; a value has no docstring."""
+    package = name.split(".")[0]
+    for module in [each for path, each in sorted(sys.modules.items()) if path.split(".")[0] == package]:
+        if vars(module).get(name.split(".")[-1]) is not value:
+            continue
+        body = ast.parse(inspect.getsource(module)).body
+        for node, after in itertools.pairwise(body):
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            text = after.value if isinstance(after, ast.Expr) else None
+            if isinstance(target, ast.Name) and target.id == name.split(".")[-1] and isinstance(text, ast.Constant):
+                return inspect.cleandoc(str(text.value)).splitlines()
+    return []
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Handler of autodoc-process-docstring."""
     shown = getattr(inspect.unwrap(obj), "__doc__", None) if callable(obj) else None
+    if what == "data":
+        lines[:] = restructured(constant(name, obj), set())
+        return
     if dataclasses.is_dataclass(obj) and shown and shown.startswith(f"{getattr(obj, '__name__', '')}("):
         lines[:] = []  # the one that dataclasses write themselves
         return

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeGuard
 
 import pcm_jax
 
@@ -68,7 +69,7 @@ def reference(room: str) -> str:
     for each, module in rooms().items():
         for name in names(module):
             value, path = getattr(module, name), f"{each}.{name}"
-            described = inspect.isclass(value) or inspect.isfunction(value)
+            described = is_class(value) or is_function(value)
             before = first.setdefault(id(value), path) if described else path
             if each == room:
                 lines += _same(path, before, value) if before != path else _directive(path, value)
@@ -76,17 +77,26 @@ def reference(room: str) -> str:
 
 
 def _directive(path: str, value: object) -> list[str]:
-    if inspect.isclass(value):
+    if is_class(value):
         bare = ["   :undoc-members:"] if issubclass(value, enum.Enum) else []
         return [f".. autoclass:: {path}", "   :members:", *bare, ""]
-    if inspect.isfunction(value):
+    if is_function(value):
         return [f".. autofunction:: {path}", ""]
     return [f".. autodata:: {path}", "   :no-value:", ""]
 
 
+def is_class(value: object) -> TypeGuard[type]:
+    """Of this package; a name for somebody else's class is an alias."""
+    return inspect.isclass(value) and value.__module__.split(".")[0] == "pcm_jax"
+
+
+def is_function(value: object) -> bool:
+    """Jitted ones too, and those with derivatives of their own."""
+    return inspect.isfunction(value) or (callable(value) and hasattr(value, "__wrapped__"))
+
+
 def _same(path: str, before: str, value: object) -> list[str]:
-    kind = "class" if inspect.isclass(value) else "function"
-    role = "class" if inspect.isclass(value) else "func"
+    kind, role = ("class", "class") if is_class(value) else ("function", "func")
     return [f".. py:{kind}:: {path}", "", f"   The same as :py:{role}:`{before}`.", ""]
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "emoji32", "emoji64")
+"""Names that `load_source` takes."""
 
 
 class ImageBatch(TypedDict):

@@ -90,6 +90,20 @@ def test_docstrings_become_what_they_say():
 
 
 @pytest.mark.fast
+def test_every_public_name_says_what_it_is():
+    silent = []
+    for room, module in public.rooms().items():
+        for name in public.names(module):
+            value, path = getattr(module, name), f"{room}.{name}"
+            described = public.is_class(value) or public.is_function(value)
+            text = value.__doc__ if described else "".join(docstrings.constant(path, value))
+            if not text or text.startswith(f"{name}("):
+                silent.append(path)
+    assert silent == []
+    assert docstrings.constant("pcm_jax.lora.nothing", object()) == []
+
+
+@pytest.mark.fast
 def test_the_figures_run_is_what_its_text_says():
     steps, methods = NUMBERS["steps"], NUMBERS["methods"]
     assert tuple(methods) == METHODS
