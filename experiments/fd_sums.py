@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pcm_jax.files import whole
+from pcm_jax.files import reads, whole
 from pcm_jax.metrics import Features, Moments
 from pcm_jax.trees import fingerprint
 
@@ -29,12 +29,7 @@ class Sums:
         self.done: list[int] = []
         self.moments: list[Moments] = []
         if self._path.exists():
-            with np.load(self._path) as kept:
-                self.done = kept["done"].tolist()
-                self.moments = [
-                    Moments(int(count), mean, scatter)
-                    for count, mean, scatter in zip(kept["count"], kept["mean"], kept["scatter"], strict=True)
-                ]
+            self.done, self.moments = _kept(self._path)
 
     def add(self, start: int, images: Sequence[np.ndarray], features: Features) -> None:
         """One batch more, its images after every round, and the file."""
@@ -46,3 +41,12 @@ class Sums:
         }
         with whole(self._path) as scratch:
             np.savez(scratch, **arrays, done=np.array(self.done))
+
+
+@reads("path")
+def _kept(path: Path) -> tuple[list[int], list[Moments]]:
+    # Opened here: np.load leaves a damaged file to the garbage collector.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+        done = kept["done"].tolist()
+        numbers = zip(kept["count"], kept["mean"], kept["scatter"], strict=True)
+        return done, [Moments(int(count), mean, scatter) for count, mean, scatter in numbers]

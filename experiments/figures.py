@@ -1,7 +1,8 @@
 """What the studies measured, as JSON: the only writer of experiments/results.
 
 `write_result` keeps everything about one run of a study in `<study>.json`; `record` copies a headline number into the
-flat `figures.json`. Both say on which device, by which command and at which commit.
+flat `figures.json`. Both say on which device, by which command and at which commit. Of several processes that run one
+study together the first one writes.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def record(name: str, value: float | int | str, *, command: str, results: Path =
     plain = _plain(value, name)
     if not isinstance(plain, (bool, int, float, str)):
         raise ValueError(f"figure {name} must be one number or string, got {value!r}; keep the rest in write_result")
+    if jax.process_index():
+        return
     path = results / "figures.json"
     figures = json.loads(path.read_text()) if path.exists() else {}
     figures[name] = {"value": plain, "device": device(), "command": command, "commit": commit()}
@@ -93,7 +96,9 @@ def write_result(
     if taken:
         raise ValueError(f"payload entries {', '.join(taken)} are written by write_result itself; rename them")
     path = results / f"{study}.json"
-    _write(path, about | _plain(payload, "payload"))
+    content = about | _plain(payload, "payload")
+    if jax.process_index() == 0:
+        _write(path, content)
     return path
 
 

@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+matplotlib.rcParams["svg.hashsalt"] = "pcm_jax"  # ids in an SVG are random without one
 SEQUENTIAL, PLAIN, ACCELERATED, TUNED = "#555555", "#d1704a", "#2f6fb0", "#3a8f5a"
 
 
@@ -145,7 +146,7 @@ def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bot
 
     Args:
         curves: {"solver", "method", "error"}, one entry a round.
-        path: the PNG.
+        path: the PNG or SVG.
         exact: drawn as a line: the error that nobody sees.
         bottom: of the axis.
     """
@@ -163,7 +164,8 @@ def errors(curves: Sequence[Mapping[str, Any]], path: Path, *, exact: float, bot
     axes[0, 0].set_ylabel("RMS error against the sequential sample\n(dotted: visually exact)")
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    # A drawing of the same numbers is the same file: without a date.
+    figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
 
 

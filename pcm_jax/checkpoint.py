@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import operator
 import os
@@ -18,6 +19,8 @@ import tensorstore
 
 from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import PyTree
+
+FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +223,9 @@ class _Unreadable(ValueError):
 
 
 def _reason(error: Exception) -> str:
+    # TensorStore says it at the end of a list of files that is longer than a message.
+    if FULL in str(error):
+        return FULL
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:600]}"
 
 

@@ -48,6 +48,14 @@ def number(
     return found
 
 
+def numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a float64 array, NaN and infinities included."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, got {shown(value)}") from error
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` as True or False; "no" is neither."""
     if not isinstance(value, (bool, np.bool_)):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,22 +16,47 @@ Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a quota or a limit that is reached."""
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """A full disk inside the block is an OSError that names `path` and what to do, whatever a library made of it."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in FULL
+        if "could not be written" in str(error) or not (full or "No space left" in str(error)):
+            raise
+        number = error.errno if isinstance(error, OSError) and error.errno in FULL else errno.ENOSPC
+        raise OSError(
+            number,
+            f"{path} could not be written: {os.strerror(number)}. Make room, and start again: what was written before "
+            "is whole",
+        ) from error
+
+
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it gets `path`'s name when the block ends, and is removed if it fails.
 
     A process that is killed inside leaves the old file, and an `unfinished-<name>` that the next writer takes over.
+
+    Raises:
+        OSError: the disk is full; the message says which file and what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"unfinished-{path.name}")
-    try:
-        yield scratch
-        scratch.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield scratch
+            scratch.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                scratch.unlink()
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:

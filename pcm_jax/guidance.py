@@ -26,10 +26,15 @@ def _guide(model_fn: ModelFn, scale: float, params: Params, x: Array, t: Array, 
         both = jax.tree.map(lambda *conds: _join(jnp.stack, *conds), null, given, is_leaf=is_shared)
         without, within = jax.vmap(model_fn, in_axes=(None, None, None, axes))(params, x, t, both)
     else:
-        both = jax.tree.map(lambda *conds: _join(jnp.concatenate, *conds), null, given, is_leaf=is_shared)
-        out = model_fn(params, jnp.concatenate([x, x]), jnp.concatenate([t, t]), both)
-        without, within = jnp.split(out, 2)
+        both = jax.tree.map(lambda *conds: _join(_interleave, *conds), null, given, is_leaf=is_shared)
+        out = model_fn(params, _interleave([x, x]), _interleave([t, t]), both)
+        without, within = jnp.moveaxis(out.reshape(-1, 2, *x.shape[1:]), 1, 0)
     return without + scale * (within - without)
+
+
+def _interleave(pair: list[Array]) -> Array:
+    """Both calls' rows, a row's two beside each other: where rows are sharded both stay on its device."""
+    return jnp.stack(pair, axis=1).reshape(-1, *pair[0].shape[1:])
 
 
 def _join(how: Callable[[list[Array]], Array], null: Any, given: Any) -> Any:
@@ -92,7 +97,7 @@ def classifier_free(model_fn: ModelFn, scale: float, null_cond: int | float | Ma
     """
     _check_guide(model_fn, scale)
     for value in null_cond.values() if isinstance(null_cond, Mapping) else (null_cond,):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
             raise ValueError(
                 f"null_cond must be a number, or a number for each key of cond, got {checks.shown(value)}; where the "
                 "null condition is an array, take prompt_guided"
@@ -160,7 +165,7 @@ def prompts(prompt: Cond, negative: Cond) -> dict[str, Cond]:
         ValueError: another structure or shape.
     """
     for leaf in jax.tree.leaves((prompt, negative)):
-        if not hasattr(leaf, "shape"):
+        if not hasattr(leaf, "shape") or getattr(leaf.dtype, "kind", "") in "OSU":
             raise ValueError(
                 f"prompt and negative must be arrays [B, ...], got {checks.shown(leaf)}; texts become arrays by "
                 "pcm_jax.pretrained.diffusers.text_embeddings(texts, folder)"

@@ -119,6 +119,8 @@ def merge(params: Params, lora: LoRA, strength: ArrayLike | float = 1.0) -> Para
 
 def num_parameters(lora: LoRA) -> int:
     """Numbers that are trained."""
+    if not isinstance(lora, LoRA):
+        raise ValueError(f"a LoRA such as pcm_jax.lora.init makes is wanted, got {type(lora).__name__}")
     return sum(int(leaf.size) for leaf in jax.tree.leaves(lora))
 
 

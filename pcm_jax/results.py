@@ -69,7 +69,11 @@ class Outcome:
 
     def raise_for_result(self) -> Self:
         """Self when every sample converged, else RuntimeError naming the samples and the remedy. Host only."""
-        codes = np.asarray(self.result)
+        shards = [self.result]
+        if isinstance(self.result, jax.Array) and not self.result.is_fully_addressable:
+            # Spread over several processes: each reports the samples that it holds.
+            shards = [shard.data for shard in self.result.addressable_shards]
+        codes = np.concatenate([np.ravel(np.asarray(shard)) for shard in shards])
         for code in (ResultCode.NONFINITE, ResultCode.MAX_ROUNDS):
             bad = np.flatnonzero(codes.ravel() == code)
             if bad.size:

@@ -200,6 +200,8 @@ def zero_terminal_snr(schedule: VP) -> VP:
     The network has to predict v or the data, the sampler to start at the last step (spacing="trailing").
     Reference: arXiv 2305.08891, algorithm 1.
     """
+    if not isinstance(schedule, VP):
+        raise ValueError(f"schedule must be a VP schedule such as linear_vp(), got {checks.shown(schedule)}")
     root = np.sqrt(np.asarray(schedule.alphas_cumprod, np.float64))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     return dataclasses.replace(schedule, alphas_cumprod=tuple((root**2).tolist()))

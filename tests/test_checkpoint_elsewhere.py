@@ -205,17 +205,26 @@ def test_what_a_killed_run_was_writing_is_removed_by_the_next_save(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"]
 
 
-def test_a_disk_that_is_full_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        OSError(28, "No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED: Error writing " + 40 * "a/long/path/of/a/leaf: " + "No space left on device"),
+    ],
+)
+def test_a_disk_that_is_full_leaves_the_last_whole_checkpoint(tmp_path, monkeypatch, said):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, tree(1), {})
 
     def full(*args, **kwargs):
         (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
-        raise OSError(28, "No space left on device")
+        raise said
 
     with monkeypatch.context() as patch:
         patch.setattr("orbax.checkpoint.CheckpointManager.save", full)
-        with pytest.raises(OSError, match=r"step 2 could not be written to .*No space left.*step 1 is the last whole"):
+        with pytest.raises(
+            OSError, match=r"step 2 could not be written to .*No space left on device\); step 1 is the last"
+        ):
             checkpoints.save(2, tree(2), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
     equal(checkpoints.restore(tree())[0], tree(1))

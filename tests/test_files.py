@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from pcm_jax.files import check_regular, read_json, reads, whole, write_text
@@ -24,6 +26,24 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
             raise error
         assert path.read_text() == "first"
         assert [each.name for each in tmp_path.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("write() failed: No space left on device; at byte 3"),
+    ],
+)
+def test_a_full_disk_names_the_file_and_the_remedy(tmp_path, full):
+    said = r"kept\.json could not be written: .*Make room, and start again"
+    with pytest.raises(OSError, match=said) as raised, whole(tmp_path / "kept.json"):
+        raise full
+    assert raised.value.errno == getattr(full, "errno", errno.ENOSPC) and raised.value.__cause__ is full
+    with pytest.raises(RuntimeError, match=r"^other$"), whole(tmp_path / "kept.json"):
+        raise RuntimeError("other")
 
 
 def test_what_a_killed_writer_left_is_taken_over(tmp_path):

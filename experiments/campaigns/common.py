@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
-import pcm_jax
-from experiments.figures import RESULTS, record, write_result
+from experiments.figures import RESULTS, ROOT, record, write_result
 
 Case = dict[str, Any]
 """JSON; what a campaign found out about one case."""
@@ -29,14 +28,28 @@ class Options:
     results: Path = RESULTS
 
 
+SAMPLER = tuple(
+    f"pcm_jax/{room}" for room in ("sampling", "recurrence", "scanning", "solvers", "switching", "parallel")
+)
+"""Folders of the code that random samples run through."""
+LIBRARY = ("pcm_jax", "experiments/campaigns")
+
+
 def run_cases(
-    name: str, options: Options, measure: Callable[[int], Case], console: Console, *, progress: bool = True
+    name: str,
+    options: Options,
+    measure: Callable[[int], Case],
+    console: Console,
+    *,
+    progress: bool = True,
+    code: Sequence[str] = LIBRARY,
 ) -> list[Case]:
     """`measure(case)` for all of them; those that this code has measured before are read from their file.
 
-    A stopped campaign goes on with the next case: a line is written after each.
+    A stopped campaign goes on with the next case: a line is written after each. code: folders and files, from the
+    repository's root, that a case's outcome depends on.
     """
-    path = options.out / f"{name}-{options.seed}-{code_fingerprint()}.jsonl"
+    path = options.out / f"{name}-{options.seed}-{code_fingerprint(code)}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {case["case"]: case for case in _lines(path) if case["case"] < options.cases}
     with path.open("a") as file:
@@ -50,8 +63,8 @@ def run_cases(
 
 def finish(
     name: str, options: Options, payload: Mapping[str, Any], figures: Mapping[str, float], console: Console
-) -> None:
-    """campaign_<name>.json, and its headline numbers in figures.json as campaign.<figure>."""
+) -> str:
+    """campaign_<name>.json, and its numbers in figures.json as campaign.<figure>; returns the command of both."""
     command = f"python -m experiments.campaigns {name} --cases {options.cases}"
     config = {"cases": options.cases, "seed": options.seed}
     write_result(
@@ -59,15 +72,28 @@ def finish(
     )
     for figure, value in figures.items():
         record(f"campaign.{figure}", value, command=command, results=options.results)
-    console.print(dict(figures))
+    console.print({**payload.get("counts", {}), **figures})
+    return command
 
 
-def code_fingerprint() -> str:
-    """Of the library's code and the campaigns'."""
+def record_over(command: str, results: Path) -> None:
+    """campaign.exactness_over: of the certified samples and carries of both random campaigns, those over their tol."""
+    over = certified = 0
+    for name in ("exactness", "recurrences"):
+        path = results / f"campaign_{name}.json"
+        if path.exists():
+            counts = json.loads(path.read_text())["counts"]
+            over, certified = over + counts["over"] + counts["leaked"], certified + counts["judged"]
+    record("campaign.exactness_over", over / max(1, certified), command=command, results=results)
+
+
+def code_fingerprint(code: Sequence[str]) -> str:
+    """Of the Python files in these folders, and of these files."""
     digest = hashlib.sha256()
-    places = [*Path(pcm_jax.__file__).parent.rglob("*.py"), *Path(__file__).parent.glob("*.py")]
-    for path in sorted(places):
-        digest.update(path.read_bytes())
+    for place in code:
+        path = ROOT / place
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -1,12 +1,14 @@
 """Random analytic cases, as in `experiments.coverage random`, and every other way to make the same call.
 
-A group of cases shares a compiled program. Its certified samples are compared with the sequential ones; its first case
-is then sampled again on 2, 4 or 8 devices by pmap and by shard_map, under jit, under vmap, and with the window that
-None stands for, in float64: results, rounds and samples must be equal, up to the rounding of float64.
+A case is a random network, tolerance, noise and first guess, of 8 samples. A group of cases shares a compiled program.
+Its certified samples are compared with the sequential ones; its first case is then sampled again under jit, on 1, 2, 4
+or 8 devices by pmap or by shard_map, and under vmap or with the window that None stands for, in float64: results,
+rounds and samples must be equal, up to the rounding of float64.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -16,12 +18,16 @@ import numpy as np
 from rich.console import Console
 
 import pcm_jax as pcm
-from experiments.campaigns.common import Case, Options, finish, run_cases
+from experiments.campaigns.common import SAMPLER, Case, Options, finish, record_over, run_cases
 from experiments.coverage import analytic
-from experiments.coverage.random import GROUP, measure, summarise
+from experiments.coverage.random import measure, summarise
 
+GROUP = 64
+"""Cases that share a compiled program; most of a group's time is compilation, of the other ways above all."""
+DEVICES = (1, 2, 4, 8)
 EQUAL = 1e-7
 """Of the sample's size: what float64 makes of 50 expansive steps in another order."""
+_HERE = "experiments/campaigns/exactness.py"
 
 
 def prepared(seed: int) -> tuple[Any, dict[str, Any]]:
@@ -57,10 +63,15 @@ def sample(arrays: Any, static: dict[str, Any], **changes: Any) -> pcm.SampleOut
     )
 
 
+def drawn_ways(seed: int) -> tuple[str, ...]:
+    """Those of a group; each is a program of its own to compile."""
+    rng = np.random.default_rng((seed, 5))
+    return ("jit", str(rng.choice(["pmap", "shard_map"])), str(rng.choice(["vmap", "window"])))
+
+
 def ways(seed: int, static: dict[str, Any]) -> dict[str, Any]:
     """name -> function of the arrays; the number of devices follows from the seed."""
-    count = (2, 4, 8)[seed % 3]
-    count = min(count, len(jax.local_devices()))
+    count = min(DEVICES[seed % 4], len(jax.local_devices()))
     full = len(static["solver"]) if static["window"] is None else static["window"]
 
     def mapped(arrays: Any) -> pcm.SampleOutput:
@@ -91,14 +102,15 @@ def ways(seed: int, static: dict[str, Any]) -> dict[str, Any]:
 
 
 def unequal(seed: int, names: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
-    """The ways that gave something else, and how far off they were."""
+    """The ways, by default the group's, that gave something else, and how far off they were."""
+    names = drawn_ways(seed) if names is None else names
     found = []
     with jax.enable_x64(True):
         arrays, static = prepared(seed)
         plain = sample(arrays, static)
         size = float(np.sqrt(np.mean(np.square(np.asarray(plain.sample))))) or 1.0
         for name, call in ways(seed, static).items():
-            if names is not None and name.split("(")[0] not in names:
+            if name.split("(")[0] not in names:
                 continue
             out = call(arrays)
             apart = np.abs(np.asarray(out.sample) - np.asarray(plain.sample))
@@ -112,22 +124,25 @@ def unequal(seed: int, names: tuple[str, ...] | None = None) -> list[dict[str, A
 
 
 def run(options: Options, console: Console, *, progress: bool = True) -> dict[str, Any]:
-    """As many groups as hold `cases` samples."""
-    groups = dataclasses.replace(options, cases=-(-options.cases // (GROUP * analytic.BATCH)))
+    """As many groups as hold the cases."""
+    size = min(GROUP, options.cases)
+    groups = dataclasses.replace(options, cases=-(-options.cases // size))
 
     def group(index: int) -> Case:
         seed = options.seed + index
-        return {"found": measure(seed), "unequal": unequal(seed)}
+        return {"found": measure(seed, size), "unequal": unequal(seed)}
 
-    cases = run_cases("exactness", groups, group, console, progress=progress)
+    code = (*SAMPLER, "experiments/coverage/analytic.py", "experiments/coverage/random.py", _HERE)
+    cases = run_cases(f"exactness-{size}", groups, group, console, progress=progress, code=code)
     summary = summarise([case["found"] for case in cases])
+    summary["counts"] |= {"cases": size * len(cases), "programs": len(cases)}
     apart = [{"seed": options.seed + case["case"], **one} for case in cases for one in case["unequal"]]
     payload = {
         **summary,
-        "groups": len(cases),
-        "devices": len(jax.local_devices()),
+        "devices": list(DEVICES),
         "unequal": apart,
-        "ways": len(ways(0, {"solver": analytic.SOLVERS["ddim-50"], "window": None})),
+        "ways": dict(collections.Counter(way for case in cases for way in drawn_ways(options.seed + case["case"]))),
     }
-    finish("exactness", options, payload, {"exactness_over": summary["over"]}, console)
+    command = finish("exactness", options, payload, {}, console)
+    record_over(command, options.results)
     return payload

@@ -13,63 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.campaigns import good_weights
+from experiments.campaigns.toys import CONFIG, POLICY, drawn, model
 from pcm_jax import lora, networks, pretrained
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.data.folder import load_folder
 from pcm_jax.data.idx import read_idx
 from pcm_jax.data.records import Records, write_records
 from pcm_jax.data.robots import Normalizer, load_pusht, load_rlds, load_robomimic
-from pcm_jax.networks.diffusers import UNet2DModel
 from pcm_jax.pretrained import diffusers
 from pcm_jax.priors import fit_prior
 from pcm_jax.training import read_metrics
 from pcm_jax.trees import flatten
-
-CONFIG = pretrained.ModelConfig(
-    name="tiny",
-    network={"name": "mlp", "width": 8, "depth": 1, "num_classes": 3},
-    schedule={"name": "linear_vp", "num_train_steps": 50},
-    prediction="epsilon",
-    sample_shape=(4, 1),
-    num_classes=3,
-    data_std=1.0,
-    clip=1.0,
-    parameters=0,
-)
-POLICY = pretrained.PolicyConfig(
-    name="tiny",
-    network={"name": "mlp", "width": 8, "depth": 1, "observations": True},
-    num_steps=10,
-    observation_size=3,
-    action_size=2,
-    obs_horizon=2,
-    horizon=8,
-    action_horizon=4,
-    tasks=("toy",),
-)
-UNET = UNet2DModel(
-    block_out_channels=(4, 8),
-    down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-    up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    layers_per_block=1,
-    norm_num_groups=4,
-    attention_head_dim=4,
-)
-SCHEDULER = {"_class_name": "DDIMScheduler", "num_train_timesteps": 100, "beta_start": 1e-4, "beta_end": 0.02}
-
-
-def drawn(shapes: Any) -> Any:
-    """Numbers for shapes."""
-    draws = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(0.1 * draws.normal(size=leaf.shape), leaf.dtype), shapes)
-
-
-def model() -> pretrained.Pretrained:
-    """The model that the adapter belongs to."""
-    model_fn, shapes = CONFIG.build()
-    return pretrained.Pretrained(
-        "tiny", model_fn, drawn(shapes), CONFIG.build_schedule(), "epsilon", (4, 1), 3, 1.0, 1.0, CONFIG, ""
-    )
+from tests.reference import lerobot_config
 
 
 def write_model(folder: Path) -> None:
@@ -100,35 +56,6 @@ def write_weights(folder: Path) -> None:
     pretrained.save_params(folder / "weights.safetensors", model().params, {"made": "here"})
 
 
-def unet_params() -> Any:
-    from pcm_jax.pretrained.diffusers.weights import shapes
-
-    return drawn(shapes(UNET))
-
-
-def write_pipeline(folder: Path) -> None:
-    diffusers.save_model(folder / "unet", UNET, unet_params(), sample_size=8)
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
-    index = {"_class_name": "DDIMPipeline", "unet": ["diffusers", "UNet2DModel"]}
-    (folder / "model_index.json").write_text(json.dumps(index))
-
-
-def write_shards(folder: Path) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    whole = diffusers.save_model(folder, UNET, unet_params(), sample_size=8)
-    weights = load_file(whole)
-    whole.unlink()
-    places: dict[str, str] = {}
-    for number, keys in enumerate((sorted(weights)[::2], sorted(weights)[1::2]), start=1):
-        name = f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors"
-        save_file({key: weights[key] for key in keys}, folder / name)
-        places |= dict.fromkeys(keys, name)
-    index = {"metadata": {}, "weight_map": places}
-    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-
-
 def write_lerobot(folder: Path) -> None:
     from safetensors.numpy import save_file
 
@@ -142,20 +69,8 @@ def write_lerobot(folder: Path) -> None:
     for name, size in (("normalize_inputs.buffer_observation_state", 3), ("unnormalize_outputs.buffer_action", 2)):
         tensors |= {f"{name}.min": np.zeros(size, np.float32), f"{name}.max": np.ones(size, np.float32)}
     save_file(tensors, folder / "model.safetensors")
-    sizes = {"n_obs_steps": 2, "horizon": 8, "n_action_steps": 4, "n_groups": 4, "num_train_timesteps": 10}
-    config = sizes | {
-        "type": "diffusion",
-        "input_features": {"observation.state": {"type": "STATE", "shape": [3]}},
-        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
-        "normalization_mapping": {"STATE": "MIN_MAX", "ACTION": "MIN_MAX"},
-        "noise_scheduler_type": "DDPM",
-        "beta_schedule": "squaredcos_cap_v2",
-        "beta_start": 1e-4,
-        "beta_end": 0.02,
-        "prediction_type": "epsilon",
-        "clip_sample": True,
-        "clip_sample_range": 1.0,
-    }
+    modes = {"STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
+    config = lerobot_config.config({"observation.state": ("STATE", [3])}, modes, n_groups=4, num_train_timesteps=10)
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -176,17 +91,6 @@ def write_zarr(folder: Path) -> None:
     group.create_array("data/state", data=draws.random((7, 5)).astype(np.float32))
     group.create_array("data/action", data=draws.random((7, 2)).astype(np.float32))
     group.create_array("meta/episode_ends", data=np.asarray((3, 7), np.int64))
-
-
-def write_walk(folder: Path) -> None:
-    """Three Push-T episodes long enough for chunks."""
-    import zarr
-
-    place = np.cumsum(np.random.default_rng(0).normal(scale=3.0, size=(120, 5)), axis=0).astype(np.float32) + 250
-    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
-    group.create_array("data/state", data=place)
-    group.create_array("data/action", data=place[:, :2] + 5)
-    group.create_array("meta/episode_ends", data=np.asarray((40, 70, 120), np.int64))
 
 
 def write_hdf5(folder: Path) -> None:
@@ -253,8 +157,6 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "policy": (write_policy, lambda at: pretrained.load_policy("tiny", at)),
     "adapter": (write_adapter, lambda at: pretrained.load_adapter("pcm", model(), at)),
     "prior": (write_prior, lambda at: pretrained.load_prior(at / "prior.safetensors")),
-    "pipeline": (write_pipeline, lambda at: diffusers.load_pipeline(at)),
-    "shards": (write_shards, lambda at: diffusers.load_denoiser(at)),
     "lerobot": (write_lerobot, lambda at: pretrained.load_lerobot(at)),
     "unet1d": (write_lerobot, lambda at: pretrained.load_unet1d(at)),
     "checkpoint": (write_checkpoint, lambda at: Checkpoints(at).restore(tree())),
@@ -266,5 +168,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "images": (write_images, lambda at: list(load_folder(at))),
     "metrics": (write_lines, lambda at: read_metrics(at / "metrics.jsonl")),
     "embeddings": (write_embeddings, lambda at: diffusers.load_embeddings(at / "texts.npy")),
+    **good_weights.READERS,
+    # Plans of pcm_jax.tune: ("plan": (write_plan, load_plan)) once there is a file of them.
 }
 """name -> (write a good one into a folder, read it)."""

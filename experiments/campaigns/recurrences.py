@@ -1,8 +1,9 @@
 """`pcm.scan` on random recurrences: pytree carries, expansive and stiff steps, bad guesses and adapters, in float64.
 
-A group of cases shares a program: which leaves the carry has and how they read each other, steps, window, slope, guess.
-Certified carries are compared with `lax.scan`'s; the group's first case is run again under jit and on 2, 4 or 8 devices
-by pmap and by shard_map: results and carries must be equal, up to the rounding of float64.
+A case is random weights, noise, tolerance and first carry, of 8 recurrences. A group of cases shares a program: which
+leaves the carry has and how they read each other, steps, window, slope, guess. Certified carries are compared with
+`lax.scan`'s; the group's first case is run again on 1, 2, 4 or 8 devices by pmap or by shard_map, and under jit or
+vmap: results and carries must be equal, up to the rounding of float64.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import numpy as np
 from rich.console import Console
 
 import pcm_jax as pcm
-from experiments.campaigns.common import Case, Options, finish, run_cases
+from experiments.campaigns.common import SAMPLER, Case, Options, finish, record_over, run_cases
 
-BATCH, DIM, GROUP = 8, 4, 16
+BATCH, DIM = 8, 4
+GROUP = 64
+"""Cases that share a compiled program."""
+DEVICES = (1, 2, 4, 8)
 EQUAL = 1e-7
 """Of the carry's size: what float64 makes of 80 expansive steps in another order."""
+_HERE = "experiments/campaigns/recurrences.py"
 SLOPES = {
     "secant": pcm.linearization.secant(),
     "identity": pcm.linearization.identity(),
@@ -93,7 +98,7 @@ def first_of(program: Program, x: Any) -> Any:
     return x if program.leaves == "one" else (x, jnp.zeros_like(x))
 
 
-def solve(program: Program, arrays: dict[str, Any], **changes: Any) -> pcm.ScanOutput:
+def solve(program: Program, arrays: dict[str, Any], *, batch_axis: int | None = 0, **changes: Any) -> pcm.ScanOutput:
     """The call."""
     first = first_of(program, arrays["x"])
     options: dict[str, Any] = {"window": program.window, "linearization": SLOPES[program.slope], "tol": arrays["tol"]}
@@ -104,7 +109,7 @@ def solve(program: Program, arrays: dict[str, Any], **changes: Any) -> pcm.ScanO
     if program.adapter:
         wrong = arrays | {"weights": -arrays["weights"]}
         options |= {"adapter_step": step_of(program, wrong), "switch": pcm.switching.after(2)}
-    return pcm.scan(step_of(program, arrays), first, arrays["xs"], batch_axis=0, **(options | changes))
+    return pcm.scan(step_of(program, arrays), first, arrays["xs"], batch_axis=batch_axis, **(options | changes))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -118,7 +123,7 @@ def both(program: Program, arrays: dict[str, Any]) -> tuple[pcm.ScanOutput, Any]
 def measure(seed: int, cases: int) -> dict[str, Any]:
     """One group: counts, and every certified sample further off than its tolerance."""
     program, failures, worst = draw(seed), [], 0.0
-    counts = dict.fromkeys(("samples", "certified", "over", "over_3", "leaked"), 0)
+    counts = dict.fromkeys(("samples", "certified", "judged", "over", "over_3", "leaked"), 0)
     with jax.enable_x64(True):
         for index in range(cases):
             arrays = inputs(program, seed, index)
@@ -127,34 +132,53 @@ def measure(seed: int, cases: int) -> dict[str, Any]:
             error = np.sqrt(np.sum([np.mean((a - b) ** 2, axis=1) for a, b in leaves], axis=0))
             certified, tol = out.result == 0, float(arrays["tol"])
             size = np.sqrt(np.mean(leaves[0][1] ** 2, axis=1))
-            ratio = np.where(certified, np.maximum(error - 1e-10 * size, 0.0) / tol, 0.0)
+            judged = certified & np.isfinite(error)
+            with np.errstate(invalid="ignore"):
+                ratio = np.where(judged, np.maximum(error - 1e-10 * size, 0.0) / tol, 0.0)
+            # A carry that is not a number must not be certified, nor one whose bound is above tol.
+            leaked = certified & ~(judged & (out.error_bound <= tol * (1 + 1e-6)))
             counts["samples"] += BATCH
             counts["certified"] += int(certified.sum())
+            counts["judged"] += int(judged.sum())
             counts["over"] += int((ratio > 1).sum())
             counts["over_3"] += int((ratio > 3).sum())
-            counts["leaked"] += int((certified & ~(np.isfinite(error) & (out.error_bound <= tol * (1 + 1e-6)))).sum())
+            counts["leaked"] += int(leaked.sum())
             worst = max(worst, float(ratio.max()))
             failures += [
                 {"seed": seed, "index": index, "sample": int(at), "ratio": float(ratio[at]), "tol": tol}
                 | {"program": dataclasses.asdict(program)}
-                for at in np.flatnonzero(ratio > 1)
+                for at in np.flatnonzero((ratio > 1) | leaked)
             ]
     return counts | {"worst_ratio": worst, "failures": failures}
+
+
+def alone(program: Program, arrays: dict[str, Any]) -> pcm.ScanOutput:
+    """Every sample in a call of its own, mapped."""
+    axes = {"x": 0, "xs": 1, "guess": 1}
+
+    def one(some: dict[str, Any]) -> pcm.ScanOutput:
+        return solve(program, arrays | some, batch_axis=None)
+
+    return jax.vmap(one, in_axes=(axes,))({name: arrays[name] for name in axes})
 
 
 def unequal(seed: int) -> list[dict[str, Any]]:
     """Other ways to make the group's first call that gave something else, and how far off they were."""
     program, found = draw(seed), []
-    count = min((2, 4, 8)[seed % 3], len(jax.local_devices()))
+    count = min(DEVICES[seed % 4], len(jax.local_devices()))
     with jax.enable_x64(True):
         arrays = inputs(program, seed, 0)
         plain = solve(program, arrays)
         size = float(jnp.sqrt(jnp.mean(jax.tree.leaves(plain.carry)[0] ** 2)))
-        ways = {
-            "jit": lambda: jax.jit(functools.partial(solve, program))(arrays),
-            f"pmap({count})": lambda: solve(program, arrays, executor=pcm.parallel.pmap(count)),
-            f"shard_map({count})": lambda: solve(program, arrays, executor=pcm.parallel.shard_map(count)),
+        executor = (pcm.parallel.pmap, pcm.parallel.shard_map)[seed // 4 % 2]
+        ways: dict[str, Callable[[], pcm.ScanOutput]] = {
+            f"{executor.__name__}({count})": lambda: solve(program, arrays, executor=executor(count))
         }
+        # A narrow window of a batch stands where its slowest sample is, that of a sample alone does not.
+        if program.window is None and seed % 2:
+            ways["vmap"] = lambda: alone(program, arrays)
+        else:
+            ways["jit"] = lambda: jax.jit(functools.partial(solve, program))(arrays)
         for name, call in ways.items():
             out = call()
             pairs = zip(jax.tree.leaves(out.carry), jax.tree.leaves(plain.carry), strict=True)
@@ -166,24 +190,27 @@ def unequal(seed: int) -> list[dict[str, Any]]:
 
 
 def run(options: Options, console: Console, *, progress: bool = True) -> dict[str, Any]:
-    """As many groups as hold `cases` samples."""
-    groups = dataclasses.replace(options, cases=-(-options.cases // (GROUP * BATCH)))
+    """As many groups as hold the cases."""
+    size = min(GROUP, options.cases)
+    groups = dataclasses.replace(options, cases=-(-options.cases // size))
 
     def group(index: int) -> Case:
         seed = options.seed + index
-        return {"found": measure(seed, GROUP), "unequal": unequal(seed)}
+        return {"found": measure(seed, size), "unequal": unequal(seed)}
 
-    cases = run_cases("recurrences", groups, group, console, progress=progress)
+    cases = run_cases(f"recurrences-{size}", groups, group, console, progress=progress, code=(*SAMPLER, _HERE))
     found = [case["found"] for case in cases]
-    totals = {name: sum(each[name] for each in found) for name in ("samples", "certified", "over", "over_3", "leaked")}
-    over = totals["over"] / max(1, totals["certified"])
+    names = ("samples", "certified", "judged", "over", "over_3", "leaked")
+    totals = {name: sum(each[name] for each in found) for name in names}
+    over = totals["over"] / max(1, totals["judged"])
     payload = {
-        "counts": totals,
+        "counts": totals | {"cases": size * len(cases), "programs": len(cases)},
         "over": over,
         "worst_ratio": max(each["worst_ratio"] for each in found),
         "failures": sorted((one for each in found for one in each["failures"]), key=lambda one: -one["ratio"]),
         "unequal": [{"seed": options.seed + case["case"], **one} for case in cases for one in case["unequal"]],
-        "devices": len(jax.local_devices()),
+        "devices": list(DEVICES),
     }
-    finish("recurrences", options, payload, {"recurrences_over": over}, console)
+    command = finish("recurrences", options, payload, {"recurrences_over": over}, console)
+    record_over(command, options.results)
     return payload

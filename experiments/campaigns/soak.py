@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 import pcm_jax as pcm
-from experiments.campaigns import good_files
+from experiments.campaigns import toys
 from experiments.campaigns.common import Options, finish
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.policy import Policy
@@ -52,7 +52,7 @@ def resident() -> float:
 
 def sampler(seed: int) -> Callable[[int], np.ndarray]:
     """sample(n): one noise, label and tolerance of the tiny model."""
-    model = good_files.model()
+    model = toys.model()
     solver = pcm.solvers.ddim(model.schedule, 20, clip=1.0)
 
     def sample(number: int) -> np.ndarray:
@@ -68,10 +68,10 @@ def sampler(seed: int) -> Callable[[int], np.ndarray]:
 
 def decider(seed: int) -> Callable[[int], np.ndarray]:
     """decide(n): one observation and key of the tiny policy."""
-    config = good_files.POLICY
+    config = toys.POLICY
     ranges = np.zeros(3, np.float32), np.ones(3, np.float32)
     action = Normalizer(ranges[0][:2], ranges[1][:2])
-    params = good_files.drawn(config.build()[1])
+    params = toys.drawn(config.build()[1])
     policy: Policy = build_policy(config, params, Normalizer(*ranges), action).picard(tol=1e-2)
     root = jax.random.key(seed)
 

@@ -1,6 +1,6 @@
-"""A small run of everything that resumes: `python -m experiments.campaigns.victim NAME FOLDER`, prints a digest.
+"""A small run of everything that resumes: a function of a folder, which returns a digest of what it found.
 
-Run twice with the same folder, or killed and run again, each must print what it prints in one go.
+Called twice with the same folder, or killed and called again, each must return what it returns in one go.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import sys
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 import pcm_jax as pcm
-from experiments.campaigns import good_files
+from experiments.campaigns import latent, toys
 from pcm_jax import lora, networks
 from pcm_jax.data import batch_iterator
 from pcm_jax.data.sources import ImageSource
@@ -45,7 +45,7 @@ SCHEDULE = pcm.schedules.linear_vp(100)
 def params() -> Any:
     """Of MODEL."""
     like = MODEL.init(jax.random.key(0), jnp.zeros((1, 6)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
-    return good_files.drawn(like)
+    return toys.drawn(like)
 
 
 def solver() -> pcm.solvers.Solver:
@@ -54,14 +54,14 @@ def solver() -> pcm.solvers.Solver:
 
 
 def trained(folder: Path) -> str:
-    """24 steps, a checkpoint after every third."""
+    """15 steps, a checkpoint after every third."""
     images = np.random.default_rng(0).integers(0, 17, (23, 6), dtype=np.uint8)
     batches = batch_iterator(ImageSource("toy", images, np.arange(23, dtype=np.int32) % 3, 3, 16), 8, seed=1)
 
     def loss(params: Any, batch: Any, key: Any) -> Any:
         return denoising_loss(params, MODEL, SCHEDULE, batch, key, prediction="data")
 
-    config = TrainConfig(24, OptimizerConfig(1e-2), str(folder), 3, 5, 10, progress=False)
+    config = TrainConfig(15, OptimizerConfig(1e-2), str(folder), 3, 5, 10, progress=False)
     state = train(config, loss, params(), batches, jax.random.key(5))
     return fingerprint((state.params, state.ema, jax.random.key_data(state.key)))
 
@@ -121,47 +121,49 @@ def robots_train(folder: Path) -> str:
     data = folder.parent / f"{folder.name}-demonstrations"
     if not data.exists():
         scratch = folder.parent / f"{folder.name}-unfinished"
-        good_files.write_walk(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+        toys.write_walk(scratch)
         scratch.rename(data)
     config = TrainPolicy(data=data, steps=8, batch_size=8, held_out=3, out=folder, ship=False)
     return _digest({name: value for name, value in run_train(config, QUIET).items() if name != "seconds"})
-
-
-class Toy:
-    """A point that an action moves."""
-
-    max_steps = 12
-
-    def reset(self, number: int) -> np.ndarray:
-        self.number, self.count, self.place = number, 0, np.array([0.1 * number, 0.5, 0.5], np.float32)
-        return self.place.copy()
-
-    def step(self, action: np.ndarray) -> Any:
-        from experiments.robots.environments import Step
-
-        self.count += 1
-        self.place = np.clip(self.place + 0.01 * np.append(action, 1.0), 0, 1).astype(np.float32)
-        done = self.count >= 6 + self.number
-        return Step(self.place.copy(), self.count / 12, done, done)
 
 
 def robots_eval(folder: Path) -> str:
     """Twelve episodes of a toy, by three methods, in batches of two."""
     from experiments.robots import environments, evaluate
 
-    config, ranges = good_files.POLICY, (np.zeros(3, np.float32), np.ones(3, np.float32))
+    config, ranges = toys.POLICY, (np.zeros(3, np.float32), np.ones(3, np.float32))
     action = pcm.data.robots.Normalizer(ranges[0][:2], ranges[1][:2])
     policy = pcm.pretrained.build_policy(
-        config, good_files.drawn(config.build()[1]), pcm.data.robots.Normalizer(*ranges), action
+        config, toys.drawn(config.build()[1]), pcm.data.robots.Normalizer(*ranges), action
     )
     methods = ("DDPM-100", "Picard + secant", "Picard + secant, 2 rounds")
     with (
-        mock.patch.object(environments, "make", lambda task, pictures=False: Toy()),
+        mock.patch.object(environments, "make", lambda task, pictures=False: toys.Toy()),
         mock.patch.object(evaluate, "load_policy", lambda name: policy),
         mock.patch.object(evaluate, "adapter_of", lambda policy, file=None: None),
     ):
         found = evaluate.run_evaluate(evaluate.Evaluate(methods=methods, episodes=12, batch=2, out=folder), QUIET)
     return _digest([{name: value for name, value in line.items() if name != "seconds"} for line in found])
+
+
+def tables(folder: Path) -> str:
+    """The paper's image table of a tiny latent model: a PCM-LoRA is trained, every method is sampled."""
+    from experiments.paper import images
+    from experiments.paper.config import LDMCelebA
+
+    given = folder.parent / f"{folder.name}-given"
+    if not given.exists():
+        scratch = folder.parent / f"{folder.name}-unfinished"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        latent.pipeline(scratch / "ldm")
+        latent.pictures(scratch / "data")
+        scratch.rename(given)
+    config = LDMCelebA(model=given / "ldm", data=str(given / "data"), out=folder, full=False, **latent.tiny())
+    with mock.patch.object(images, "_latencies", lambda *_: {}):  # no two runs take the same time
+        outcome = images.run(config, QUIET, latent.few)
+    return _digest(outcome)
 
 
 def page(folder: Path) -> str:
@@ -170,6 +172,15 @@ def page(folder: Path) -> str:
 
     folder.mkdir(parents=True, exist_ok=True)
     return hashlib.sha256(run_page(Page(out=folder / "gallery.html"), QUIET).read_bytes()).hexdigest()[:16]
+
+
+def drawn(folder: Path) -> str:
+    """Samples for the gallery."""
+    from experiments.gallery.sprites import Draw, run_draw
+
+    picture = run_draw(Draw(solver="DDIM-50", images=2, rounds=2, results=folder), QUIET)
+    kept = json.loads((folder / "gallery_digits.json").read_text())
+    return _digest([hashlib.sha256(picture.read_bytes()).hexdigest(), kept["errors"]])
 
 
 def cells(folder: Path) -> str:
@@ -194,10 +205,8 @@ VICTIMS: dict[str, Callable[[Path], str]] = {
     "base": base,
     "robots train": robots_train,
     "robots eval": robots_eval,
-    "gallery": page,
+    "paper tables": tables,
+    "gallery draw": drawn,
+    "gallery page": page,
     "study": cells,
 }
-
-
-if __name__ == "__main__":
-    print(json.dumps(VICTIMS[sys.argv[1]](Path(sys.argv[2]))))

@@ -15,6 +15,7 @@ from experiments import study
 from experiments.figures import RESULTS, command_line, write_result
 from experiments.pcm_study import GUESS, METHODS
 from experiments.plots import tile
+from pcm_jax.files import whole
 from pcm_jax.metrics import rms_error
 from pcm_jax.pretrained import available, load
 
@@ -56,10 +57,10 @@ def run_draw(config: Draw, console: Console) -> Path:
         lines += list(states)
         errors[name] = [rms_error(state, exact) for state in states]
     picture = np.stack([tile(line, config.images) for line in lines])
-    whole = (255 * picture.reshape(-1, *picture.shape[2:])).round().astype(np.uint8)
+    pixels = (255 * picture.reshape(-1, *picture.shape[2:])).round().astype(np.uint8)
     path = config.results / f"gallery_{config.model}.png"
-    config.results.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(whole).save(path, optimize=True)
+    with whole(path) as scratch:
+        PIL.Image.fromarray(pixels).save(scratch, format="PNG", optimize=True)
     payload = {"picture": path.name, "line": list(picture.shape[1:3]), "rounds": config.rounds, "errors": errors}
     command = command_line("experiments.gallery draw", config, always=("model",), never=("results",))
     about = dataclasses.replace(config, results=Path("."))

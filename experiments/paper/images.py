@@ -76,7 +76,8 @@ def run(config: Images, console: Console, features: Features | None = None) -> d
         "sequential": whole,
         "parity": parity,
         "metric": "FD on EfficientNet-Lite0 features" if config.inception is None else "FID",
-        "reference": config.data or "the sequential sampler's own samples",
+        # Of a folder its name: whose machine it was on is nobody's business.
+        "reference": Path(config.data).name or "the sequential sampler's own samples",
         "latency": _latencies(config, subject, tuned, parity),
         "grid": _grid(config, subject, tuned, names) if hosts.writer() else {},
     }

@@ -60,25 +60,28 @@ def overhead(result: Mapping[str, Any]) -> str:
 
 
 def spmd(result: Mapping[str, Any]) -> str:
-    """What each device computes, and how far the samples are from one device's."""
+    """What each device computes, holds and sends, and how far the samples are from one device's."""
     rows = [
         [
             row["executor"],
             str(row["devices"]),
+            str(row["window"]),
             f"{row['cost_ratio']:.3f}",
+            f"{row['state_ratio']:.3f}",
+            str(row["collectives"]),
+            f"{sum(row['collective_bytes'].values()):,}",
             f"{row['max_difference']:.1e}",
             "yes" if row["rounds_equal"] else "no",
         ]
         for row in result["rows"]
     ]
-    titles = [
-        "executor",
-        "devices",
-        "operations a device x devices / one device's",
-        "largest difference",
-        "same rounds",
-    ]
-    return f"{table(titles, rows, numeric=range(1, 4))}\n\n{source(result)}\n"
+    titles = ["executor", "devices", "window", "operations", "states held", "collectives", "bytes sent"]
+    titles += ["largest difference", "same rounds"]
+    about = (
+        "Operations: of all devices together, over one device's. States held: on one device, over one device's alone. "
+    )
+    about += f"Collectives and bytes sent: of a round. {source(result)}"
+    return f"{table(titles, rows, numeric=range(1, 8))}\n\n{about}\n"
 
 
 def random_networks(result: Mapping[str, Any]) -> str:
@@ -90,26 +93,30 @@ def random_networks(result: Mapping[str, Any]) -> str:
         ["certified and further off than `tol`", f"{counts['over']:,} of {counts['judged']:,} judged"],
         ["certified and further off than 3 `tol`", f"{counts['over_3']:,}"],
         ["largest error / tol of a certified sample", f"{result['worst_ratio']:.2f}"],
-        ["bound / error, median", f"{result['median_bound_over_error']:.1f}"],
     ]
+    if "median_bound_over_error" in result:  # random scans keep errors, no bounds
+        rows.append(["bound / error, median", f"{result['median_bound_over_error']:.1f}"])
     return f"{table(['', ''], rows, numeric=[1])}\n\n{source(result)}\n"
 
 
 def failures(result: Mapping[str, Any]) -> str:
-    """Certified samples that were further off than tol, with what makes them again."""
+    """Certified samples that were further off than tol, with what makes them again; the worst first."""
     rows = [
         [
             f"{each['seed']}, {each['index']}, {each['sample']}",
             f"{each['tol']:.1e}",
-            f"{each['error']:.1e}",
-            f"{each['bound']:.1e}",
-            ", ".join(f"{name} {value}" for name, value in each["program"].items()),
-            ", ".join(f"{name} {value:g}" for name, value in each["network"].items()),
+            f"{each['ratio']:.2f}",
+            _named(each["program"]),
+            _named(each.get("network", {})),
         ]
-        for each in result["failures"]
+        for each in sorted(result["failures"], key=lambda each: -each["ratio"])
     ]
-    titles = ["seed, index, sample", "tol", "error", "bound", "program", "network"]
-    return f"{table(titles, rows, numeric=range(1, 4))}\n"
+    titles = ["seed, index, sample", "tol", "error / tol", "program", "network"]
+    return f"{table(titles, rows, numeric=range(1, 3))}\n"
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def rounds(result: Mapping[str, Any]) -> str:
@@ -213,6 +220,9 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "coverage_random.failures": failures,
     "rounds": rounds,
     "campaign_exactness": random_networks,
+    "campaign_exactness.failures": failures,
+    "campaign_recurrences": random_networks,
+    "campaign_recurrences.failures": failures,
     "campaign_soak": soak,
     "campaign_files": files,
     "campaign_kills": kills,

@@ -16,7 +16,7 @@ import numpy as np
 
 from pcm_jax.data import layout
 from pcm_jax.data.layout import Example, Feature
-from pcm_jax.files import read_json, reads, whole, write_text
+from pcm_jax.files import read_json, reads, whole, write_text, writing
 
 _ABOUT = "records.json"
 
@@ -72,7 +72,8 @@ def write_records(
             if count != lengths[index]:
                 raise ValueError(f"shard {index} has {count} examples, {lengths[index]} were announced")
     # Every time: it costs nothing, and mends a description that was lost.
-    layout.describe(directory, described, lengths, paths)
+    with writing(directory):
+        layout.describe(directory, described, lengths, paths)
     if kept is None or "bytes" not in kept:
         _replace(directory / _ABOUT, (kept or plan) | {"bytes": [path.stat().st_size for path in paths]})
 

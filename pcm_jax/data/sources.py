@@ -10,6 +10,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from pcm_jax import checks
+
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "emoji32", "emoji64")
 """Names that `load_source` takes."""
 
@@ -33,6 +35,16 @@ class ImageSource:
     labels: np.ndarray
     num_classes: int
     max_value: int
+
+    def __post_init__(self) -> None:
+        checks.whole("num_classes", self.num_classes, 0)
+        checks.whole("max_value", self.max_value)
+        for name in ("images", "labels"):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be an array of integers, got {checks.shown(value)}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"there are {len(self.images)} images and {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pcm_jax.files import reads
 from pcm_jax.metrics.features import Features, batched
 from pcm_jax.metrics.torch_legacy import load_state_dict
 from pcm_jax.types import Array
@@ -60,6 +61,7 @@ def _installed() -> Path:
     return found[0]
 
 
+@reads("path")
 def _weights(path: Path) -> Weights:
     """Convolutions `[kh, kw, in, out]` with the batch norm behind them folded in: "name" and "name/bias"."""
     state = load_state_dict(path)

@@ -95,7 +95,8 @@ def kernel_distance(
         subsets, subset_size: how many, and of how many samples of each; all of them where there are fewer.
         seed: of the subsets.
     """
-    x, y = (np.asarray(features, np.float64) for features in (a, b))
+    x, y = (checks.numbers("features", features) for features in (a, b))
+    checks.whole("seed", seed, 0)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"features must be [N, D] and [M, D], got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pcm_jax.files import reads
 from pcm_jax.metrics.features import Features, batched
 from pcm_jax.metrics.torch_legacy import load_state_dict
 from pcm_jax.types import Array
@@ -37,6 +38,7 @@ _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Co
 Weights = dict[str, Array]
 
 
+@reads("path")
 def load_inception(path: str | Path, batch_size: int = 32) -> Features:
     """Inception's 2048 features of images; `frechet_distance` between their `Moments` is FID.
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pcm_jax.files import reads
+
 _MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
     "torch FloatStorage": np.float32,
@@ -27,11 +29,13 @@ _REFUSED = (ValueError, KeyError, IndexError, TypeError, AttributeError, Overflo
 _MARK = object()
 
 
+@reads("path")
 def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a legacy (before PyTorch 1.6) `torch.save(module.state_dict())`.
 
     Raises:
-        ValueError: no such file, another format, truncated, or one that holds more than a state dict.
+        ValueError: no such file, another format, truncated, numbers that are NaN or infinite, or one that holds more
+            than a state dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,7 +56,11 @@ def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             if len(content) != count * dtype.itemsize:
                 raise ValueError("it ends before its tensors do")
             storages[key] = np.frombuffer(content, dtype)
-        return {name: tensor.array(storages) for name, tensor in state.items()}
+        found = {name: tensor.array(storages) for name, tensor in state.items()}
+        for name, array in found.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name!r} has values that are NaN or infinite; copy the file again")
+        return found
     except _REFUSED as error:
         raise ValueError(f"{path} is no state dict in PyTorch's old format: {error}") from error
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax import checks
+from pcm_jax.networks import fields
 from pcm_jax.networks.embeddings import ConditionEmbedding, FiLM
 from pcm_jax.types import Array, Cond
 
@@ -49,6 +50,7 @@ class ResidualMLP(nn.Module):
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
         for name in ("width", "depth", "expansion"):
             checks.whole(name, getattr(self, name), 2 if name == "width" else 1)
+        fields.check(self, zero=("num_classes",))
         size = math.prod(x.shape[1:])
         told = (self.width, self.num_classes, self.time_scale, self.observations, self.dtype)
         features = ConditionEmbedding(*told, name="embed")(t, cond)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax import checks
+from pcm_jax.networks import fields
 from pcm_jax.networks.embeddings import observations_of, sinusoidal
 from pcm_jax.types import Array, Cond
 
@@ -101,6 +102,7 @@ class ConditionalUNet1D(nn.Module):
         checks.channels(self.channels)
         for name in ("embed", "kernel_size", "groups"):
             checks.whole(name, getattr(self, name))
+        fields.check(self)
         levels = len(self.channels)
         factor = 2 ** (levels - 1)
         if x.ndim != 3 or x.shape[1] % factor:

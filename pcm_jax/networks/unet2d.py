@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from pcm_jax import checks
+from pcm_jax.networks import fields
 from pcm_jax.networks.embeddings import ConditionEmbedding, FiLM
 from pcm_jax.types import Array, Cond
 
@@ -96,6 +97,9 @@ class UNet2D(nn.Module):
         checks.channels(self.channels)
         for name in ("blocks", "patch", "num_heads"):
             checks.whole(name, getattr(self, name))
+        fields.check(self, zero=("num_classes", "attention"))
+        for level in self.attention:
+            checks.whole("attention", level, 0, len(self.channels) - 1, "the levels that attend, the first is 0")
         if x.ndim != 4:
             raise ValueError(f"UNet2D takes images [B, H, W, C], got shape {x.shape}; use ResidualMLP for flat data")
         embed = ConditionEmbedding(

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
+from pcm_jax.parallel.layout import Layout, everywhere, filled, specs
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
 from pcm_jax.types import PyTree
 
@@ -17,13 +18,16 @@ Body = Callable[..., Any]
 
 
 class Executor(Protocol):
-    """Turns `body(axis, *arrays)` into a compiled function of arrays that are whole on every device."""
+    """Turns `body(axis, *arrays)` into a compiled function of the whole arrays."""
 
     @property
     def num_devices(self) -> int | None:
         """Devices that the window is spread over; None where only a trace knows."""
 
-    def compile(self, body: Body) -> Callable[..., Any]: ...
+    def check(self, batch: int) -> None:
+        """ValueError for a batch that this executor cannot spread."""
+
+    def compile(self, body: Body, layout: Layout) -> Callable[..., Any]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Single:
 
     num_devices: int = 1
 
-    def compile(self, body: Body) -> Callable[..., Any]:
+    def check(self, batch: int) -> None:
+        """Any batch."""
+
+    def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         return jax.jit(lambda *arrays: body(WindowAxis(), *arrays))
 
 
@@ -47,7 +54,10 @@ class Pmap:
     def num_devices(self) -> int:
         return len(self.devices)
 
-    def compile(self, body: Body) -> Callable[..., Any]:
+    def check(self, batch: int) -> None:
+        """Any batch."""
+
+    def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         axis = WindowAxis(self.axis_name, self.num_devices)
         # pmap insists on one mapped argument: the lane. All others are whole on every device, and so is the result.
         mapped = jax.pmap(
@@ -59,27 +69,46 @@ class Pmap:
 
 @dataclasses.dataclass(frozen=True)
 class ShardMap:
-    """`jax.shard_map` over one axis of `mesh`; the mesh's other axes repeat the work."""
+    """`jax.shard_map`: rows over one axis of `mesh`, samples over another; further axes repeat the work."""
 
     mesh: Mesh
     axis_name: str = "window"
+    data_axis: str | None = None
 
     @property
     def num_devices(self) -> int:
         return int(self.mesh.shape[self.axis_name])
 
-    def compile(self, body: Body) -> Callable[..., Any]:
-        axis = WindowAxis(self.axis_name, self.num_devices)
-        everywhere = PartitionSpec()
-        return jax.jit(
-            jax.shard_map(
+    def check(self, batch: int) -> None:
+        """The batch divides over the data axis."""
+        if self.data_axis is not None:
+            divides(batch, int(self.mesh.shape[self.data_axis]), self.data_axis, "shard_map(.., data_axis=None)")
+
+    def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
+        if layout.one_call and self.data_axis is not None:
+            raise ValueError(
+                f"one call of this step takes the whole batch: samples cannot be spread over {self.data_axis!r}; "
+                "pass pcm_jax.parallel.constrained(mesh), which can, or shard_map(.., data_axis=None), which repeats "
+                "the work there"
+            )
+        rows = self.axis_name if layout.held else None
+        axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis, given=rows is not None)
+
+        def run(*arrays: Any) -> Any:
+            along = layout.inputs(*arrays)
+            if rows is not None:
+                arrays = filled(along, arrays, self.num_devices)
+            mapped = jax.shard_map(
                 lambda *arrays: body(axis, *arrays),
                 mesh=self.mesh,
-                in_specs=everywhere,
-                out_specs=everywhere,
+                in_specs=specs(along, self.data_axis, rows),
+                out_specs=specs(layout.outputs, self.data_axis),
                 check_vma=False,
             )
-        )
+            return mapped(*arrays)
+
+        compiled = jax.jit(run)
+        return lambda *arrays: compiled(*everywhere(self.mesh, arrays))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +118,10 @@ class InsideAxis:
     axis_name: str
     num_devices: None = None
 
-    def compile(self, body: Body) -> Callable[..., Any]:
+    def check(self, batch: int) -> None:
+        """Any batch."""
+
+    def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         def run(*arrays: Any) -> Any:
             return body(WindowAxis(self.axis_name, self._ask(jax.lax.axis_size)), *arrays)
 
@@ -118,12 +150,27 @@ def pmap(num_devices: int | None = None, *, axis_name: str = "window") -> Pmap:
     return Pmap(_devices(num_devices), axis_name)
 
 
-def shard_map(mesh: Mesh | int | None = None, *, axis_name: str = "window") -> ShardMap:
-    """Spread the window over a mesh axis with `jax.shard_map`; a number or None makes a mesh of that many devices."""
+def shard_map(mesh: Mesh | int | None = None, *, axis_name: str = "window", data_axis: str | None = "data") -> ShardMap:
+    """Spread the window over a mesh axis with `jax.shard_map`, and the batch over another one.
+
+    Args:
+        mesh: a number or None makes a mesh of that many of this process's devices. A mesh over several processes wants
+            the same call with the same arrays in each of them; what comes back is then spread over them too.
+        axis_name: of the window's rows. Any window fits; what fills the last device is reported.
+        data_axis: of the batch, which it must divide: every device holds its part of the samples, of their noise and of
+            the conditioning. A mesh without the default "data" spreads rows alone; None repeats the samples there.
+
+    Raises:
+        ValueError: axes that the mesh does not have, or one axis for both.
+    """
     if isinstance(mesh, Mesh):
-        if axis_name not in mesh.axis_names:
-            raise ValueError(f"mesh has axes {mesh.axis_names}, not {axis_name!r}; pass axis_name=")
-        return ShardMap(mesh, axis_name)
+        data_axis = None if data_axis == "data" and data_axis not in mesh.axis_names else data_axis
+        for keyword, name in (("axis_name", axis_name), ("data_axis", data_axis)):
+            if name not in (*mesh.axis_names, *([None] if keyword == "data_axis" else [])):
+                raise ValueError(f"mesh has axes {mesh.axis_names}, not {name!r}; pass {keyword}=")
+        if axis_name == data_axis:
+            raise ValueError(f"rows and samples cannot both be spread over {axis_name!r}; pass data_axis=None")
+        return ShardMap(mesh, axis_name, data_axis)
     devices = _devices(mesh)
     return ShardMap(Mesh(np.asarray(devices), (axis_name,), axis_types=(AxisType.Auto,)), axis_name)
 
@@ -133,6 +180,15 @@ def inside(axis_name: str) -> InsideAxis:
     if not isinstance(axis_name, str):
         raise ValueError(f"axis_name must be the name of a mapped axis, got {axis_name!r}")
     return InsideAxis(axis_name)
+
+
+def divides(batch: int, parts: int, axis: Any, otherwise: str) -> None:
+    """ValueError unless a batch falls into `parts` equal ones."""
+    if batch % parts:
+        raise ValueError(
+            f"a batch of {batch} does not divide over the {parts} devices of axis {axis!r}: pad noise and cond to "
+            f"{-(-batch // parts) * parts} samples and drop the last {-batch % parts}, or pass {otherwise}"
+        )
 
 
 def _devices(count: int | None) -> tuple[jax.Device, ...]:

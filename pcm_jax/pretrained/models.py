@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from pcm_jax import networks, schedules
+from pcm_jax import checks, networks, schedules
 from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, save_params
@@ -53,7 +53,15 @@ class ModelConfig:
     parameters: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sample_shape, (tuple, list)) or not self.sample_shape:
+            raise ValueError(f"{self.name}: sample_shape must be of one sample, got {checks.shown(self.sample_shape)}")
         object.__setattr__(self, "sample_shape", tuple(self.sample_shape))
+        for size in self.sample_shape:
+            checks.whole(f"{self.name}: sample_shape", size)
+        checks.whole(f"{self.name}: num_classes", self.num_classes, 0)
+        checks.number(f"{self.name}: data_std", self.data_std, 0, above=True)
+        if self.clip is not None:
+            checks.number(f"{self.name}: clip", self.clip, 0, above=True)
         if self.prediction not in get_args(PredictionType):
             raise ValueError(f"{self.name}: unknown prediction {self.prediction!r}")
 

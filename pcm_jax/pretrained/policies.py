@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from pcm_jax import networks, solvers
+from pcm_jax import checks, networks, solvers
 from pcm_jax.data.robots import Normalizer
 from pcm_jax.files import read_json, reads, write_text
 from pcm_jax.policy import Policy
@@ -44,6 +44,9 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
+        sizes = ("num_steps", "observation_size", "action_size", "obs_horizon", "horizon", "action_horizon")
+        for name in sizes:
+            checks.whole(f"{self.name}: {name}", getattr(self, name))
 
     @property
     def sample_shape(self) -> tuple[int, int]:

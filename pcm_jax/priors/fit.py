@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.priors.gaussian import GaussianPrior, Kind, dimensions
 from pcm_jax.types import ArrayLike
 
@@ -47,6 +48,10 @@ def fit_prior(
 
     Reference: M. Tipping, C. Bishop, Probabilistic principal component analysis, JRSS B 61 (1999), equations 7, 8.
     """
+    checks.number("ridge", ridge, 0)
+    checks.flag("shared_basis", shared_basis)
+    if num_classes is not None:
+        checks.whole("num_classes", num_classes)
     shape = np.shape(samples)
     flat = _finite("samples", samples)
     count, dims = flat.shape

@@ -23,10 +23,11 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence.kernels import affine_scan
 from pcm_jax.recurrence.linearization import History, Sums, known
-from pcm_jax.recurrence.norms import Norm, difference, from_squares, noise_units, of_tree, root_mean_square
-from pcm_jax.recurrence.window import leading, take_rows
+from pcm_jax.recurrence.norms import Norm, difference, from_squares, noise_units, of_rows, root_mean_square
+from pcm_jax.recurrence.window import leading
 from pcm_jax.types import Array, PyTree
 
 
@@ -38,10 +39,12 @@ class Evidence(NamedTuple):
     follows. x: states `[W + 1, B, ...]` that the round started from, step: F(x) `[W, B, ...]`, y: the states that it
     made, after x's first. sums: of every leaf. variance: `[W, B]`, unit of norms. inside: `[W, B]`, False past the end,
     None where that cannot be. sound: `[W, B]`, held, or evaluated by the base model alone and finite. before: the round
-    before, valid where the same model evaluated the row. spent: `[B]`, bound on the error of the state at the front.
-    bound: `[B]`, what the round before said of the error of the sample.
+    before, valid where the same model evaluated the row. steepest: `[W, B]`, the largest slope that made y, None where
+    it keeps within the gain. spent: `[B]`, bound on the error of the state at the front. bound: `[B]`, what the round
+    before said of the error of the sample.
 
-    States are pytrees; a sampler's is one array.
+    axis: where its devices hold their own rows, x, step, y and the arrays of `before` have these alone, and numbers
+    `[W, B]` are whole. States are pytrees; a sampler's is one array.
     """
 
     row: Array
@@ -56,8 +59,10 @@ class Evidence(NamedTuple):
     inside: Array | None
     sound: Array
     before: History | None
+    steepest: Array | None
     spent: Array
     bound: Array
+    axis: WindowAxis = WindowAxis()
 
 
 class Verdict(NamedTuple):
@@ -73,7 +78,11 @@ class Verdict(NamedTuple):
 
 
 class Certificate(Protocol):
-    """Decides in the loop. Implementations are frozen dataclasses: static arguments of the compiled sampler."""
+    """Decides in the loop. Implementations are frozen dataclasses: static arguments of the compiled sampler.
+
+    One that has an attribute `by_rows = True` looks at states through sums and `norms.of_rows` alone: devices then hold
+    their own rows.
+    """
 
     @property
     def norm(self) -> Norm:
@@ -91,10 +100,11 @@ class Certificate(Protocol):
 class _DefectSum:
     norm: Norm
     needs_history: bool = True
+    by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
         change = difference(see.step, _tail(see.x))
-        missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance)
+        missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance, see.axis)
         # A norm is at least 0: one that says less, or nothing, certifies nothing.
         defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
         gain, measured = self._gain(see)
@@ -121,7 +131,7 @@ class _DefectSum:
         accepted = leading(sound & (certified | (see.row <= see.front[None])))
         at_front = see.row == see.front[None]
         behind = jnp.where(at_front, gain * see.spent[None], total)
-        last = take_rows(behind, jnp.maximum(accepted - 1, 0)[None])[0]
+        last = see.axis.take(behind, jnp.maximum(accepted - 1, 0)[None])[0]
         spent = jnp.where(see.row[0] + accepted > see.front, last, see.spent)
         return Verdict(accepted, jnp.where(bound <= tol, bound, spent), bound, defect)
 
@@ -143,16 +153,20 @@ class _DefectSum:
         """Gains `[W, B]`, and where they were measured."""
         assert see.before is not None
         x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
-        moved = from_squares(self.norm, [known(each.moved) for each in see.sums], see.before.moved, see.variance)
+        squares = [known(each.moved) for each in see.sums]
+        moved = from_squares(self.norm, squares, see.before.moved, see.variance, see.axis)
         # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
         # part of what changed it is no gain, which a product over hundreds of rows would take it for.
-        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance)
+        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance, see.axis)
         floor = 4 * jnp.finfo(moved.dtype).eps * size
         squares = [known(each.changed) for each in see.sums]
-        change = from_squares(self.norm, squares, see.before.changed, see.variance)
+        change = from_squares(self.norm, squares, see.before.changed, see.variance, see.axis)
         ratio = jnp.maximum(change - floor, 0.0) / jnp.where(moved > 0, moved, 1.0)
         measured = see.before.valid
         gain = jnp.where(measured & (moved > floor), jnp.clip(ratio, 1.0, _LARGEST), 1.0)
+        if see.steepest is not None:
+            # What is returned is y, and y_{i+1} misses A_i (y_i - x_i) beside what F_i makes of the error of x_i.
+            gain = jnp.maximum(gain, jnp.minimum(see.steepest, _LARGEST))
         return gain, measured
 
 
@@ -160,9 +174,10 @@ class _DefectSum:
 class _LastChange:
     norm: Norm
     needs_history: bool = False
+    by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        change = of_tree(self.norm, difference(see.y, _tail(see.x)), see.variance)
+        change = of_rows(self.norm, difference(see.y, _tail(see.x)), see.variance, see.axis)
         residual = jnp.where(jnp.isfinite(change) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])

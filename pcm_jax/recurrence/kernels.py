@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import vary_like
+from pcm_jax.parallel import WindowAxis, vary_like
 from pcm_jax.types import Array
 
 LARGEST_MATRIX = 256
@@ -66,6 +66,29 @@ def affine_scan(
     accelerator = _product if matrix else _associative
     found = _choose(functools.partial(_sequential, own), functools.partial(accelerator, own), slope, add)
     return found if first is None else found[1:]
+
+
+def segmented_scan(axis: WindowAxis, slope: Array, add: Array, *, signed: bool = True) -> Array:
+    """What earlier rows bring, `affine_scan(.., own=False)`, of rows of which each device holds its own, `[S, ...]`.
+
+    Every device scans its rows as if nothing came in. One all-gather of what leaves each, and of the products of slopes
+    that whatever came in is multiplied by, tells every device what does come in, c, which is then added to its rows:
+
+        y_w += a_w .. a_0 c
+    """
+    brought = affine_scan(slope, add, signed=signed, own=False)
+    if not axis.held:
+        return brought
+    # Of a product of slopes: inf times 0 would be NaN.
+    decay = lax.associative_scan(lambda a, b: jnp.clip(a * b, -_LARGEST, _LARGEST), slope)
+    batch = add.shape[1]
+    leaving = jnp.concatenate(
+        [decay[-1][:, None].astype(add.dtype), (brought[-1] + add[-1]).reshape(batch, -1)], axis=1
+    )
+    every, device = axis.each(leaving)
+    through, leaves = every[:, :, 0], every[:, :, 1:]
+    arrives = jnp.concatenate([jnp.zeros_like(leaves[:1]), affine_scan(through, leaves, signed=signed)])
+    return brought + _like(decay, brought) * arrives[device].reshape(1, *add.shape[1:])
 
 
 @jax.custom_jvp

@@ -13,6 +13,7 @@ A = 0 is Jacobi, A = 1 Picard (ParaDiGMS), A = alpha ratio or sigma ratio hold t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from pcm_jax import checks
-from pcm_jax.recurrence.kernels import affine_scan, sums
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.recurrence.kernels import segmented_scan, sums
 from pcm_jax.types import Array, PyTree
 
 
@@ -50,8 +52,8 @@ class History(NamedTuple):
 
     moved: how far the states moved since, `[W, B, ...]`. changed: how far their steps did. valid: `[W, B]`, rows of
     which that is known. returned: `[W, B]`, rows that the fine-tuned model evaluated then and the base model evaluates
-    now. sums: of this leaf. In the loop moved and changed are pytrees like the state; a `Linearization` sees them leaf
-    by leaf.
+    now. sums: of this leaf. gain: `[W, B]`, |changed| / |moved| of all leaves together, None if there is one alone. In
+    the loop moved and changed are pytrees like the state; a `Linearization` sees them leaf by leaf.
     """
 
     moved: PyTree
@@ -59,12 +61,16 @@ class History(NamedTuple):
     valid: Array
     returned: Array | None = None
     sums: Sums | None = None
+    gain: Array | None = None
 
 
 class Linearization(Protocol):
     """Chooses A. Implementations are frozen dataclasses: they are static arguments of the compiled sampler.
 
     One that has an attribute `signed = False` promises slopes that are not negative; some platforms then save kernels.
+    One with `within_gain = True` promises slopes of at most 1, or at most the gain |F(x) - F(x')| / |x - x'| that a
+    certificate measures; it is shown the slopes of the others.
+    One with `by_rows = True` promises that a row's slope depends on this row alone: devices then hold their own rows.
     """
 
     @property
@@ -84,10 +90,15 @@ class Linearization(Protocol):
 class _Constant:
     value: float
     needs_history: bool = False
+    by_rows: bool = True
 
     @property
     def signed(self) -> bool:
         return self.value < 0
+
+    @property
+    def within_gain(self) -> bool:
+        return abs(self.value) <= 1
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.full(x.shape[:2], self.value, x.dtype)
@@ -97,6 +108,7 @@ class _Constant:
 class _Held:
     column: str
     needs_history: bool = False
+    by_rows: bool = True
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         return jnp.broadcast_to(jnp.asarray(getattr(rows, self.column), x.dtype), x.shape[:2])
@@ -108,6 +120,8 @@ class _Secant:
     high: float
     needs_history: bool = True
     signed: bool = False
+    within_gain: bool = True
+    by_rows: bool = True
 
     def slope(self, rows: Any, x: Array, step: Array, before: History | None, first: Array | None) -> Array:
         assert before is not None and before.sums is not None
@@ -116,6 +130,9 @@ class _Secant:
         ratio = cross / jnp.where(moved > 0, moved, 1.0)
         # Under this the difference is the round-off of x, and the quotient of two round-offs says nothing.
         floor = (4 * jnp.finfo(x.dtype).eps) ** 2 * sums.size
+        if before.gain is not None:
+            # What another leaf did to this one is no slope of its own: of one leaf it is never above the gain.
+            ratio = jnp.minimum(ratio, before.gain)
         usable = before.valid & (moved > floor) & jnp.isfinite(cross)
         unknown = jnp.ones_like(ratio) if first is None else first
         if before.returned is not None and first is None:
@@ -140,9 +157,7 @@ def zero() -> Linearization:
 
 def constant(value: float) -> Linearization:
     """A = value in every row."""
-    if isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"a constant slope must be a finite number, got {value!r}")
-    return _Constant(float(value))
+    return _Constant(checks.number("a constant slope", value))
 
 
 def held_noise() -> Linearization:
@@ -204,7 +219,8 @@ def linearise(
     first_slope: PyTree = None,
     share: Array | None = None,
     recurrent: PyTree = None,
-) -> PyTree:
+    axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
+) -> tuple[PyTree, Array | None]:
     """The states that a round makes, `[W, B, ...]`, after x's first: a slope of its own, and a scan, for every leaf.
 
     Args:
@@ -215,38 +231,66 @@ def linearise(
         first_slope: `[W, B]` for every leaf, the prior's, for rows without history.
         share: lambda `[W, B]`.
         recurrent: which leaves depend on their own past; the others' slope is 0.
+        axis: where devices hold their own rows, W are these.
+
+    Returns:
+        The states, and the largest slope of a row `[W, B]`; None of a linearization that keeps within the gain.
     """
     if share is not None and first_slope is not None:
         # What the fine-tuned model is taught are drifts: its rows add to whatever state they are reached from.
         first_slope = jax.tree.map(lambda each: jnp.where(share > 0, 1.0, each), first_slope)
 
-    def leaf(x: Array, step: Array, own: bool, first: Array | None, found: Sums | None, *before: Array) -> Array:
-        if not own:
-            return step
-        seen, moved, changed = None, None, None
-        if history is not None:
-            moved, changed = before
-            found = summed(x, step, moved, changed) if found is None else found
-            seen = history._replace(moved=moved, changed=changed, sums=found)
-        slope = linearization.slope(rows, x[:-1], step, seen, first)
-        return solve(x, step, slope, signed=getattr(linearization, "signed", True))
-
     structure: Any = jax.tree.structure(x)
-    count = structure.num_leaves
+    leaves, steps, count = jax.tree.leaves(x), jax.tree.leaves(step), structure.num_leaves
     own = [True] * count if recurrent is None else jax.tree.leaves(recurrent)
     first = [None] * count if first_slope is None else jax.tree.leaves(first_slope)
-    found = [None] * count if measured is None else measured
-    past = [] if history is None else [jax.tree.leaves(history.moved), jax.tree.leaves(history.changed)]
-    return structure.unflatten(map(leaf, jax.tree.leaves(x), jax.tree.leaves(step), own, first, found, *past))
+    seen: list[History | None] = [None] * count
+    if history is not None:
+        past = list(zip(jax.tree.leaves(history.moved), jax.tree.leaves(history.changed), strict=True))
+        sums = measured or [
+            summed(*each, *was) for each, was in zip(zip(leaves, steps, strict=True), past, strict=True)
+        ]
+        gain = _joint_gain(leaves, sums) if count > 1 else None
+        seen = [
+            history._replace(moved=moved, changed=changed, sums=found, gain=gain)
+            for (moved, changed), found in zip(past, sums, strict=True)
+        ]
+    made, slopes = [], []
+    for each, f, recurs, prior, before in zip(leaves, steps, own, first, seen, strict=True):
+        if not recurs:
+            made.append(f)
+            continue
+        slopes.append(linearization.slope(rows, each[:-1], f, before, prior))
+        made.append(solve(each, f, slopes[-1], signed=getattr(linearization, "signed", True), axis=axis))
+    steepest = None
+    if slopes and not getattr(linearization, "within_gain", False):
+        steepest = functools.reduce(jnp.maximum, [jnp.abs(slope) for slope in slopes])
+    return structure.unflatten(made), steepest
 
 
-def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
+def _joint_gain(leaves: list[Array], sums: list[Sums]) -> Array:
+    """|F(x) - F'(x')| / |x - x'| `[W, B]` of all leaves, each in its root mean square."""
+    sizes = [math.prod(leaf.shape[2:]) for leaf in leaves]
+    moved = functools.reduce(jnp.add, [known(each.moved) / size for each, size in zip(sums, sizes, strict=True)])
+    changed = functools.reduce(jnp.add, [known(each.changed) / size for each, size in zip(sums, sizes, strict=True)])
+    return jnp.sqrt(changed / jnp.where(moved > 0, moved, 1.0))
+
+
+def solve(
+    x: Array,
+    step: Array,
+    slope: Array,
+    *,
+    signed: bool = True,
+    axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
+) -> Array:
     """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one affine scan (kernels.py).
 
     Args:
         x: states `[W + 1, B, ...]`, of which the first is known.
         step: F_w(x_w), `[W, B, ...]`.
         slope: A_w `[W, B]`. signed: False promises that none is negative.
+        axis: whose devices hold the rows.
 
     Returns:
         y_1 .. y_W, `[W, B, ...]`. Numbers of a step that are not finite stay as they are and reach no other row.
@@ -256,4 +300,4 @@ def solve(x: Array, step: Array, slope: Array, *, signed: bool = True) -> Array:
     """
     defect = step - x[1:]
     slope = jnp.where(jnp.isfinite(slope), slope, 0)
-    return step + affine_scan(slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed, own=False)
+    return step + segmented_scan(axis, slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed)

@@ -23,14 +23,19 @@ from pcm_jax.recurrence.certificate import Evidence
 from pcm_jax.recurrence.linearization import History, Sums, known, linearise, same_operator, summed
 from pcm_jax.recurrence.problem import Evaluation, Recurrence
 from pcm_jax.recurrence.state import LoopConfig, Past, Rows, Solved, Start, State, initial
-from pcm_jax.recurrence.window import Place, take_rows, where
+from pcm_jax.recurrence.window import Place, where
 from pcm_jax.results import SENTINEL, ResultCode, Stats
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, PyTree
 
 
-def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, closed_over: PyTree = None) -> Solved:
-    """Rounds until every sample is done or `max_rounds` have passed; `closed_over`: arrays that `problem` holds."""
+def run(problem: Recurrence, start: Start, config: LoopConfig, closed_over: PyTree = None) -> Solved:
+    """Rounds until every sample is done or `max_rounds` have passed.
+
+    config: `LoopConfig.on` the devices; where these hold their own rows, so does what `problem` holds of rows.
+    closed_over: arrays that `problem` holds.
+    """
+    axis = config.window.axis
 
     def rounds(state: State, tuned: bool) -> State:
         """As long as the fine-tuned model has a share in some row, or as long as it has none."""
@@ -38,18 +43,27 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis,
         def proceed(state: State) -> Array:
             return state.more if state.tuned is None else state.more & (state.tuned == tuned)
 
-        return lax.while_loop(proceed, lambda state: _round(problem, start, config, axis, state, tuned), state)
+        return lax.while_loop(
+            proceed, lambda state: _settled(_round(problem, start, config, state, tuned), axis), state
+        )
 
     state = initial(problem, start, config)
     if state.rows is not None:
-        state = _scheduled(state, state.rows, config, axis)
+        state = _scheduled(state, state.rows, config)
     state = vary_like(state, (start, closed_over))
+    state = state._replace(**{name: axis.local(getattr(state, name)) for name in ("x", "past", "emitted")})
     if state.rows is None:
         state = rounds(state, False)
     else:
         # Loops of their own, not a branch: what the network computes of a row's time alone moves out of them.
         state = lax.while_loop(lambda state: state.more, lambda state: rounds(rounds(state, True), False), state)
-    return _finalize(start, config, axis, state)
+    return _finalize(start, config, state)
+
+
+def _settled(state: State, axis: WindowAxis) -> State:
+    """Where XLA partitions one program: as its devices hold the state between rounds."""
+    kept = ("x", "edge", "past", "rows", "trajectory")
+    return state._replace(**{name: axis.settled(getattr(state, name)) for name in kept})
 
 
 def _works(place: Place, front: Array, num_steps: int) -> tuple[Array, Array]:
@@ -58,7 +72,7 @@ def _works(place: Place, front: Array, num_steps: int) -> tuple[Array, Array]:
     return held, ~held if place.inside is None else place.inside & ~held
 
 
-def _scheduled(state: State, rows: Rows, config: LoopConfig, axis: WindowAxis) -> State:
+def _scheduled(state: State, rows: Rows, config: LoopConfig) -> State:
     """With the switch's lambda for the coming round."""
     assert config.switch is not None
     place = config.window.at(state.start)
@@ -66,38 +80,44 @@ def _scheduled(state: State, rows: Rows, config: LoopConfig, axis: WindowAxis) -
     row = jnp.broadcast_to(place.row, held.shape)
     share = config.switch(SwitchInput(state.round, row, rows.age, rows.residual))
     share = jnp.where(works, jnp.clip(share.astype(rows.residual.dtype), 0.0, 1.0), 0.0)
-    return state._replace(rows=rows._replace(share=share), tuned=~axis.all(jnp.all(share == 0)))
+    return state._replace(rows=rows._replace(share=share), tuned=~config.window.axis.all(jnp.all(share == 0)))
 
 
-def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAxis, state: State, tuned: bool) -> State:
-    window, num_steps = config.window, config.window.num_steps
+def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, tuned: bool) -> State:
+    axis, window, num_steps = config.window.axis, config.window, config.window.num_steps
     active, (spent, bound) = state.front < num_steps, state.error
     place = window.at(state.start)
-    rows = problem.rows(place)
+    mine = place if not axis.held else Place(axis.own(place.row), axis.own(place.index), None)
+    rows = problem.rows(mine)
     held, works = _works(place, state.front, num_steps)
+    here = axis.filled(axis.own(held))
     share = state.rows.share if tuned and state.rows is not None else None
 
-    # One batched call, F_i(x_i) of all rows. Past the end the step is the identity.
+    # One batched call, F_i(x_i) of all rows that are held here. Past the end the step is the identity.
     old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
-    found = problem.evaluate(rows, old, place, share, state.edge)
+    found = problem.evaluate(rows, old, mine, axis.own(share), state.edge)
     step = found.step if place.inside is None else where(place.inside, found.step, old)
     if window.whole or window.together:
-        step = where(held, follows, step)
-    history, sums = _measured(state, step)
+        step = where(here, follows, step)
+    moved, changed, mine_sums = _measured(state, step)
+    variance = jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), here.shape)
+    sums, variance = axis.whole((mine_sums, variance))
+    history = None if moved is None else History(moved, changed, _valid(sums))
     if state.rows is not None:
         history = same_operator(
             history, state.rows.before, jnp.zeros_like(state.rows.before) if share is None else share
         )
-    y = linearise(
+    y, steepest = linearise(
         config.linearization,
         rows,
         state.x,
         step,
-        history=history,
-        measured=sums,
-        first_slope=None if start.first_slope is None else window.take(start.first_slope, place),
-        share=share,
+        history=history and history._replace(valid=axis.own(history.valid), returned=axis.own(history.returned)),
+        measured=mine_sums,
+        first_slope=None if start.first_slope is None else axis.own(window.take(start.first_slope, place)),
+        share=axis.own(share),
         recurrent=problem.recurrent,
+        axis=axis,
     )
 
     finite = functools.reduce(jnp.logical_and, [each.broken == 0 for each in sums])
@@ -112,18 +132,20 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
             step=step,
             y=y,
             sums=sums,
-            variance=jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), held.shape),
+            variance=variance,
             inside=place.inside,
             sound=held | sound,
             before=history,
+            steepest=None if steepest is None else axis.whole(steepest),
             spent=spent,
             bound=bound,
+            axis=axis,
         ),
         start.tol,
     )
     # The first row's step is taken from an accepted state: where the base model gives no number for it, nothing will.
     at_front = jnp.maximum(state.front - state.start, 0)[None]
-    broken = active & ~take_rows(finite if share is None else finite | (share > 0), at_front)[0]
+    broken = active & ~axis.take(finite if share is None else finite | (share > 0), at_front)[0]
     front = jnp.where(active, state.start + verdict.accepted, state.front)
     front = jnp.where(broken, num_steps + 1, front)
     now = verdict.spent, jnp.where(front >= num_steps, verdict.spent, verdict.bound)
@@ -143,46 +165,48 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, axis: WindowAx
     trajectory = state.trajectory
     if trajectory is not None:
         trajectory = window.store(trajectory, y, place.row + 1, works)
-    states = jax.tree.map(lambda leaf, new: jnp.concatenate([leaf[:1], new]), state.x, y)
+    states = jax.tree.map(lambda leaf, new: jnp.concatenate([axis.before(new, leaf[:1]), new]), state.x, y)
     new = State(
         round=state.round + 1,
         front=front,
         start=begin,
         x=window.slid(states, shift, begin, start.guess),
         edge=_edge(state, found, shift, config),
-        past=_remember(state, states, where(finite, step, jnp.nan), shift, config),
+        past=_remember(state, states, where(axis.own(finite), step, jnp.nan), shift, config),
         rows=state.rows,
         tuned=state.tuned,
         error=error,
         tally=tally,
         report=report,
         trajectory=trajectory,
-        emitted=_emit(state, found, place, works, config),
+        emitted=_emit(state, found, place, axis.own(works), config),
         preview=state.preview,
         iterates=state.iterates,
         more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
     )
     if state.rows is not None:
-        new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config, axis)
+        new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config)
     if config.preview is not None:
-        new = new._replace(preview=_preview(problem, rows, found, state, new, active, config.preview))
+        new = new._replace(preview=_preview(problem, rows, found, state, new, active, config))
     if state.iterates is None:
         return new
-    shown = _shown(new, num_steps)
+    shown = _shown(new, num_steps, axis)
     return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, shown))
 
 
-def _measured(state: State, step: PyTree) -> tuple[History | None, list[Sums]]:
-    """How the round before differs, and the sums of every leaf."""
+def _measured(state: State, step: PyTree) -> tuple[PyTree, PyTree, list[Sums]]:
+    """How far states and steps moved since the round before, and the sums of every leaf."""
     leaves, steps = jax.tree.leaves(state.x), jax.tree.leaves(step)
     if state.past is None:
-        return None, [summed(x, f, None, None) for x, f in zip(leaves, steps, strict=True)]
+        return None, None, [summed(x, f, None, None) for x, f in zip(leaves, steps, strict=True)]
     moved = state.past.moved
     changed = jax.tree.map(jnp.subtract, step, state.past.step)
-    sums = list(map(summed, leaves, steps, jax.tree.leaves(moved), jax.tree.leaves(changed)))
-    # Of rows that were not in the window the step is NaN, and of rows whose step was none.
-    valid = functools.reduce(jnp.logical_and, [jnp.isfinite(known(each.changed)) for each in sums])
-    return History(moved, changed, valid), sums
+    return moved, changed, list(map(summed, leaves, steps, jax.tree.leaves(moved), jax.tree.leaves(changed)))
+
+
+def _valid(sums: list[Sums]) -> Array:
+    """Rows whose round before is known: the step is NaN of those that were not in the window, or that had none."""
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(known(each.changed)) for each in sums])
 
 
 def _pair(first: Array, second: Array) -> Array:
@@ -191,31 +215,40 @@ def _pair(first: Array, second: Array) -> Array:
 
 
 def _preview(
-    problem: Recurrence, rows: Any, found: Evaluation, old: State, new: State, active: Array, wanted: tuple[int, ...]
+    problem: Recurrence,
+    rows: Any,
+    found: Evaluation,
+    old: State,
+    new: State,
+    active: Array,
+    config: LoopConfig,
 ) -> PyTree:
     """The row that this round's number asks for; row T is the last state."""
-    row = jnp.asarray(wanted)[jnp.minimum(old.round, len(wanted) - 1)]
+    assert config.preview is not None
+    axis = config.window.axis
+    row = jnp.asarray(config.preview)[jnp.minimum(old.round, len(config.preview) - 1)]
     x = jax.tree.map(lambda leaf: leaf[:-1], old.x)
-    size = jax.tree.leaves(x)[0].shape[0]
-    end = _last(new, problem.num_steps)
-    at = jnp.broadcast_to(jnp.clip(row - old.start, 0, size - 1), active.shape)
-    seen = problem.preview(rows, x, found.memory, at, end)
+    end = _last(new, problem.num_steps, axis)
+    at = jnp.broadcast_to(jnp.clip(row - old.start, 0, config.window.size - 1), active.shape)
+    seen = axis.pick(at, lambda at: problem.preview(rows, x, found.memory, at, end))
     return where(active, jax.tree.map(lambda a, b: jnp.where(row < problem.num_steps, a, b), seen, end), old.preview)
 
 
-def _last(state: State, num_steps: int) -> PyTree:
+def _last(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
     """Of the trajectory, or where the window `[W + 1, B, ...]` never came that far, the last one in it."""
+    if axis.held:
+        return axis.pick(jnp.int32(num_steps - 1), lambda row: jax.tree.map(lambda x: x[row + 1], state.x))
 
     def leaf(x: Array) -> Array:
         index = jnp.minimum(num_steps - state.start, x.shape[0] - 1)
-        return take_rows(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
+        return axis.take(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
 
     return jax.tree.map(leaf, state.x)
 
 
-def _shown(state: State, num_steps: int) -> PyTree:
+def _shown(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
     """Exact once the front has reached the end; before that the preview, if one was asked for."""
-    last = _last(state, num_steps)
+    last = _last(state, num_steps, axis)
     return last if state.preview is None else where(state.front >= num_steps, last, state.preview)
 
 
@@ -226,7 +259,7 @@ def _edge(state: State, found: Evaluation, shift: Array, config: LoopConfig) -> 
     assert found.memory is not None
     depth = state.edge.shape[0]
     index = shift[None] + jnp.arange(depth, dtype=shift.dtype)[:, None]
-    return take_rows(jnp.concatenate([state.edge, found.memory]), index)
+    return config.window.axis.take(jnp.concatenate([state.edge, found.memory]), index)
 
 
 def _emit(state: State, found: Evaluation, place: Place, works: Array, config: LoopConfig) -> PyTree:
@@ -264,7 +297,8 @@ def _seen(rows: Rows, residual: Array, share: Array | None, shift: Array, config
     )
 
 
-def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) -> Solved:
+def _finalize(start: Start, config: LoopConfig, state: State) -> Solved:
+    axis = config.window.axis
     num_steps, batch = config.window.num_steps, start.batch
     (spent, bound), (rounds, evaluations), failed = state.error, state.tally, state.front > num_steps
     # A sliding window may accept an error that the rows behind it make larger than the tolerance.
@@ -273,7 +307,7 @@ def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) 
     result = jnp.where(failed, ResultCode.NONFINITE, result).astype(jnp.int32)
     # A preview is another row's data prediction: nothing is known of it.
     bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
-    last = _shown(state, num_steps)
+    last = _shown(state, num_steps, axis)
     last = where(~failed, last, jnp.nan)
     iterates = state.iterates
     if iterates is not None:
@@ -282,16 +316,19 @@ def _finalize(start: Start, config: LoopConfig, axis: WindowAxis, state: State) 
             ran, iterates, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ran), *leaf.shape)), last)
         )
     lanes = state.round * axis.padded(config.window.size) * batch
-    padded = (lanes - jnp.sum(evaluations)).astype(jnp.int32)
+    padded = axis.total((lanes - jnp.sum(evaluations)).astype(jnp.int32))
     trajectory = None
     if config.return_trajectory:
         trajectory = state.x if config.window.whole else state.trajectory
+    if axis.held and config.return_trajectory:
+        after = axis.whole(jax.tree.map(lambda x: x[1:], state.x))
+        trajectory = jax.tree.map(lambda first, x: jnp.concatenate([first[None], x]), start.first, after)
     return Solved(
         last=last,
         result=result,
         error_bound=jnp.where(failed, jnp.inf, bound),
         stats=Stats(rounds, evaluations, padded, *(state.report or (None, None))),
         trajectory=trajectory,
-        emitted=state.emitted,
+        emitted=axis.whole(state.emitted),
         iterates=iterates,
     )

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.types import Array, PyTree
 
 Norm: TypeAlias = Callable[[Array, Array], Array]
@@ -38,10 +39,16 @@ def of_tree(norm: Norm, change: PyTree, variance: Array) -> Array:
     return found[0] if len(found) == 1 else jnp.sqrt(functools.reduce(jnp.add, [each * each for each in found]))
 
 
-def from_squares(norm: Norm, squares: list[Array], change: PyTree, variance: Array) -> Array:
-    """`of_tree(norm, change, variance)`; of the root mean square from the sums of squares of every leaf, `[W, B]`."""
+def of_rows(norm: Norm, change: PyTree, variance: Array, axis: WindowAxis) -> Array:
+    """`of_tree(norm, change, variance)` `[W, B]`, of changes of which every device holds its own rows."""
+    found: Array = axis.whole(of_tree(norm, change, axis.own(variance)))
+    return found
+
+
+def from_squares(norm: Norm, squares: list[Array], change: PyTree, variance: Array, axis: WindowAxis) -> Array:
+    """`of_rows(norm, ..)`; of the root mean square from the sums of squares of every leaf, `[W, B]`."""
     if norm is not root_mean_square:
-        return of_tree(norm, change, variance)
+        return of_rows(norm, change, variance, axis)
     sizes = [math.prod(leaf.shape[2:]) for leaf in jax.tree.leaves(change)]
     means = [each / size for each, size in zip(squares, sizes, strict=True)]
     return jnp.sqrt(functools.reduce(jnp.add, means))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence.certificate import Certificate
 from pcm_jax.recurrence.linearization import Linearization
 from pcm_jax.recurrence.problem import Recurrence
@@ -35,6 +36,17 @@ class LoopConfig:
     return_emitted: bool = False
     report: bool = False
     preview: tuple[int, ...] | None = None
+
+    @property
+    def held(self) -> int:
+        """W where devices hold their own rows, of a window that stays where it is; else 0."""
+        apart = all(getattr(each, "by_rows", False) for each in (self.linearization, self.certificate))
+        return self.window.size if self.window.whole and apart else 0
+
+    def on(self, axis: WindowAxis) -> LoopConfig:
+        """On these devices."""
+        axis = axis.holding(self.held) if self.held else axis
+        return dataclasses.replace(self, window=dataclasses.replace(self.window, axis=axis))
 
 
 class Start(NamedTuple):
@@ -114,7 +126,7 @@ class Solved(NamedTuple):
 
 def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
     """Every state a copy of the first one, or the guess; nothing accepted."""
-    window, batch = config.window, start.batch
+    window, axis, batch = config.window, config.window.axis, start.batch
     size = window.size
 
     def zeros(like: PyTree) -> PyTree:
@@ -125,7 +137,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), start.first)
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[1:count]]), start.first, start.guess)
 
-    x = copies(size + 1)
+    x = axis.own(copies(size + 1), beside=1)
     dtype = jnp.result_type(start.tol)
     past = None
     if config.linearization.needs_history or config.certificate.needs_history:
@@ -154,7 +166,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
         tally=jnp.stack([counts, counts]),
         report=report if config.report else None,
         trajectory=copies(window.num_steps + 1) if config.return_trajectory and not window.whole else None,
-        emitted=zeros(problem.emits(start.first)) if config.return_emitted else None,
+        emitted=axis.own(zeros(problem.emits(start.first))) if config.return_emitted else None,
         preview=None if config.preview is None else start.first,
         iterates=iterates,
         more=jnp.bool_(True),

@@ -40,6 +40,7 @@ def check_loop(
     _warn_of_rounding(tol, steps, max((jnp.result_type(leaf) for leaf in leaves), key=lambda t: jnp.finfo(t).eps))
     if not hasattr(executor, "compile"):
         raise ValueError("executor must be an object such as pcm_jax.parallel.pmap() (mind the parentheses)")
+    executor.check(jnp.shape(leaves[0])[0])
     if isinstance(certificate, type) or not hasattr(certificate, "judge"):
         raise ValueError(
             "certificate must be an object such as pcm_jax.certificates.defect_sum() (mind the parentheses), got "

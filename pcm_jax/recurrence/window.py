@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.types import Array, PyTree
 
 
@@ -31,11 +32,12 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """W of T rows."""
+    """W of T rows. axis: of the devices that they lie on."""
 
     size: int
     num_steps: int
     together: bool = False
+    axis: WindowAxis = WindowAxis()  # noqa: RUF009 - frozen
 
     @property
     def whole(self) -> bool:
@@ -60,7 +62,7 @@ class Window:
 
     def take(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T, B, ...]`: `[W, B, ...]`."""
-        return values if self.whole else jax.tree.map(lambda leaf: take_rows(leaf, place.index), values)
+        return values if self.whole else jax.tree.map(lambda leaf: self.axis.take(leaf, place.index), values)
 
     def columns(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
@@ -92,7 +94,7 @@ class Window:
 
         def leaf(values: Array) -> Array:
             known = (source < self.size).reshape(source.shape + (1,) * (values.ndim - 2))
-            return jnp.where(known, take_rows(values, index), fill)
+            return jnp.where(known, self.axis.take(values, index), fill)
 
         return jax.tree.map(leaf, values)
 
@@ -104,11 +106,11 @@ class Window:
         if self.whole:
             return states
         source = window_rows(shift, self.size + 1)
-        kept = jax.tree.map(lambda leaf: take_rows(leaf, jnp.minimum(source, self.size)), states)
+        kept = jax.tree.map(lambda leaf: self.axis.take(leaf, jnp.minimum(source, self.size)), states)
         if guess is None:
             return kept
         absolute = jnp.minimum(window_rows(start, self.size + 1), self.num_steps)
-        return where(source > self.size, jax.tree.map(lambda leaf: take_rows(leaf, absolute), guess), kept)
+        return where(source > self.size, jax.tree.map(lambda leaf: self.axis.take(leaf, absolute), guess), kept)
 
     def store(self, buffer: PyTree, values: PyTree, row: Array, keep: Array) -> PyTree:
         """`buffer` `[N, B, ...]` with values `[W, B, ...]` in the rows where `keep` `[W, B]`."""

@@ -114,7 +114,8 @@ def sample_picard(
             function of `SwitchInput`. States are accepted under lambda = 0 alone, so a bad adapter or switch costs
             rounds and never exactness. With `max_rounds=k` it is the quality mode: the best sample after k rounds,
             marked MAX_ROUNDS, with what is known of its error; see `preview` too.
-        executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
+        executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map(mesh)`,
+            `constrained(mesh)`, `inside(axis)`.
         preview: for runs that end before they converge: the row, 0..T - 1, whose data prediction is the sample after 1,
             2, .. rounds (the last one for all later rounds); T, the default, is the last state. The network takes out
             of a noisy state what is still wrong in it, and no call is added. Adapters come with measured rows;

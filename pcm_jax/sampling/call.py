@@ -7,17 +7,19 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from pcm_jax.guidance import guidance_scale
-from pcm_jax.parallel import Executor, WindowAxis
+from pcm_jax.parallel import WHOLE, Along, Executor, Layout, WindowAxis
 from pcm_jax.priors import GaussianPrior, start
 from pcm_jax.recurrence import LoopConfig, Solved, Start, run
-from pcm_jax.results import SampleOutput
+from pcm_jax.results import SampleOutput, Stats
 from pcm_jax.sampling.network import call_rows, count_rows
 from pcm_jax.sampling.sequential import one_step
 from pcm_jax.sampling.table import TableSteps
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
-from pcm_jax.types import Array, Cond, ModelFn, Params
+from pcm_jax.types import Array, Cond, ModelFn, Params, is_shared
 
 Theta = tuple[Params, Cond]
 Rows = tuple[Solver, Array | None]
@@ -67,11 +69,13 @@ class TableCall:
 @functools.lru_cache(maxsize=32)
 def _compiled(call: TableCall) -> Callable[..., Solved]:
     def body(axis: WindowAxis, theta: Theta, rows: Rows, first: Array, rest: Rest) -> Solved:
-        (params, cond), (solver, step_noise) = theta, rows
+        (params, cond), (solver, step_noise), config = theta, rows, call.config.on(axis)
+        axis = config.window.axis
 
         def predict(x: Array, time: Array, share: Array | None) -> Array:
             def network(x: Array, time: Array, share: Array | None) -> Array:
-                return call_rows(call.model_fn, params, x, time, cond, call.dtype, rest.adapter, share)
+                held, adapter = axis.afresh((params, rest.adapter), x)
+                return call_rows(call.model_fn, held, x, time, cond, call.dtype, adapter, share, blocks=axis.blocks)
 
             found: Array = axis.map_rows(network, x, time, share)
             return found
@@ -79,11 +83,32 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
         guess, slope = rest.guess, None
         if rest.prior is not None:
             scale = guidance_scale(call.model_fn)
-            guess, slope = start(rest.prior, solver, first, step_noise, cond, guidance=scale)
-        problem = TableSteps(solver, call.config.window, predict, step_noise)
-        return run(problem, Start(first, guess, rest.tol, slope), call.config, axis, (theta, rows, rest.adapter))
+            every = axis.whole(step_noise) if axis.given else step_noise
+            guess, slope = start(rest.prior, solver, first, every, cond, guidance=scale)
+        problem = TableSteps(axis.own(solver), config.window, predict, axis.inputs(step_noise))
+        return run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
 
-    return call.executor.compile(body)
+    return call.executor.compile(body, Layout(_inputs, _OUTPUTS, held=call.config.held))
+
+
+_SAMPLES, _SAMPLES_OF_ROWS = Along(batch=0), Along(batch=1)
+
+
+def _inputs(theta: Theta, rows: Rows, first: Array, rest: Rest) -> tuple[Any, ...]:
+    """Where the samples are in what a body takes."""
+    conds = jax.tree.map(lambda part: WHOLE if is_shared(part) else _SAMPLES, theta[1], is_leaf=is_shared)
+    prior: Any = WHOLE
+    if rest.prior is not None and rest.prior.kind == "sample":
+        own = {"mean": _SAMPLES, "variances": _SAMPLES, "remainder": _SAMPLES}
+        prior = dataclasses.replace(jax.tree.map(lambda leaf: WHOLE, rest.prior), **own)
+    others: Any = (WHOLE, _SAMPLES_OF_ROWS, WHOLE, prior)
+    return (WHOLE, conds), (WHOLE, Along(batch=1, rows=True)), _SAMPLES, Rest(*others)
+
+
+_COUNTS: Any = (_SAMPLES, _SAMPLES, WHOLE, _SAMPLES_OF_ROWS, _SAMPLES_OF_ROWS)
+_FIELDS: Any = (_SAMPLES, _SAMPLES, _SAMPLES, Stats(*_COUNTS), *(_SAMPLES_OF_ROWS,) * 3)
+_OUTPUTS = Solved(*_FIELDS)
+"""last, result, error_bound, stats, trajectory, emitted, iterates."""
 
 
 def output(call: TableCall, solved: Solved) -> SampleOutput:

@@ -31,6 +31,7 @@ def from_data(solver: Solver, noise: ArrayLike, data: ArrayLike, step_noise: Arr
     if not isinstance(solver, Solver):
         raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(solver)}")
     checks.floats("noise", noise, "draw it with jax.random.normal")
+    checks.floats("data", data, "a guess of the sample")
     noise, data = jnp.asarray(noise), jnp.asarray(data)
     if noise.shape != data.shape:
         raise ValueError(f"data must have the shape of the noise, {noise.shape}, got {data.shape}")

@@ -22,27 +22,40 @@ def call_rows(
     dtype: jnp.dtype,
     adapter: Adapter | None = None,
     share: Array | None = None,
+    blocks: tuple[int, int] = (1, 1),
 ) -> Array:
     """The prediction for `x` `[R, B, ...]` at `time` `[R, B]`, as one call on R * B rows.
 
     The network sees `dtype` (that of the noise); states, sums and norms stay in x's dtype. `cond` has leading axis B
     and is repeated for every row, but for its `Shared` parts. With an adapter, its part in each row is `share`
     `[R, B]`.
+
+    blocks: into how many R and B are sharded. Rows of one block are neighbours in the call: in any other order a
+    partitioner would have to gather them first.
     """
     rows, batch = x.shape[:2]
+
+    def flat(leaf: Array) -> Array:
+        if blocks != (1, 1):
+            leaf = leaf.reshape(blocks[0], rows // blocks[0], blocks[1], batch // blocks[1], *leaf.shape[2:])
+            leaf = jnp.swapaxes(leaf, 1, 2)
+            return leaf.reshape(rows * batch, *leaf.shape[4:])
+        return leaf.reshape(rows * batch, *leaf.shape[2:])
 
     def repeat(leaf: Any) -> Any:
         if is_shared(leaf):
             return leaf
         leaf = jnp.asarray(leaf)
-        return jnp.broadcast_to(leaf, (rows, *leaf.shape)).reshape((rows * batch, *leaf.shape[1:]))
+        return flat(jnp.broadcast_to(leaf, (rows, *leaf.shape)))
 
-    flat = x.astype(dtype).reshape((rows * batch, *x.shape[2:]))
-    times, conds = jnp.asarray(time, jnp.float32).reshape(-1), jax.tree.map(repeat, cond, is_leaf=is_shared)
+    times, conds = flat(jnp.asarray(time, jnp.float32)), jax.tree.map(repeat, cond, is_leaf=is_shared)
     if adapter is None or share is None:
-        prediction = model_fn(params, flat, times, conds)
+        prediction = model_fn(params, flat(x.astype(dtype)), times, conds)
     else:
-        prediction = adapter.predict(model_fn, params, flat, times, conds, share.reshape(-1))
+        prediction = adapter.predict(model_fn, params, flat(x.astype(dtype)), times, conds, flat(share))
+    if blocks != (1, 1):
+        prediction = prediction.reshape(*blocks, rows // blocks[0], batch // blocks[1], *x.shape[2:])
+        prediction = jnp.swapaxes(prediction, 1, 2)
     return prediction.reshape(x.shape)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence import Evaluation, Place, Window, take_rows
 from pcm_jax.solvers import Solver
 from pcm_jax.types import Array
@@ -21,7 +22,10 @@ Predict = Callable[[Array, Array, Array | None], Array]
 
 @dataclasses.dataclass(frozen=True)
 class TableSteps:
-    """The recurrence of a table's rows; f is the memory. step_noise: `[T, B, ...]`."""
+    """The recurrence of a table's rows; f is the memory. step_noise: `[T, B, ...]`.
+
+    Where the window's devices hold their own rows, solver and step_noise have these alone.
+    """
 
     solver: Solver
     window: Window
@@ -31,7 +35,7 @@ class TableSteps:
 
     @property
     def num_steps(self) -> int:
-        return len(self.solver)
+        return self.window.num_steps
 
     @property
     def depth(self) -> int:
@@ -50,7 +54,7 @@ class TableSteps:
         time = jnp.broadcast_to(rows.time, x.shape[:2])
         prediction = self.predict(rows.network_input(x), time, share)
         z = None if self.step_noise is None else self.window.take(self.step_noise, place)
-        f, step = steps(rows, x, prediction, edge=edge, step_noise=z, share=share)
+        f, step = steps(rows, x, prediction, edge=edge, step_noise=z, share=share, axis=self.window.axis)
         return Evaluation(step, f, f)
 
     def preview(self, rows: Solver, x: Array, memory: Array | None, at: Array, best: Array) -> Array:
@@ -71,6 +75,7 @@ def steps(
     edge: Array | None = None,
     step_noise: Array | None = None,
     share: Array | None = None,
+    axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
 ) -> tuple[Array, Array]:
     """(f, F(x)) of the table's rows, each `[W, B, ...]`.
 
@@ -82,10 +87,11 @@ def steps(
         step_noise: z of the rows, for stochastic solvers.
         share: lambda `[W, B]`. Rows of the fine-tuned model are not clipped: what it must say for one round to land on
             the exact state is no picture of the data, and no state computed from it is ever certified.
+        axis: whose devices hold the rows.
     """
     f = table.data(x, prediction, free=None if share is None else share > 0)
     before = None
     if edge is not None:
-        every = jnp.concatenate([edge, f])
+        every = jnp.concatenate([axis.before(f, edge), f])
         before = [every[row : row + f.shape[0]] for row in range(table.depth)]
     return f, table.step(x, f, before=before, z=step_noise, prediction=prediction)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pcm_jax import checks, priors
 from pcm_jax.sampling.callables import check_clip, check_network
+from pcm_jax.sampling.columns import check_table
 from pcm_jax.sampling.preview import check_preview
 from pcm_jax.solvers import Solver
 from pcm_jax.types import ModelFn, is_shared
@@ -24,6 +25,7 @@ def check_common(model_fn: ModelFn, params: Any, noise: Any, solver: Any, cond: 
         raise ValueError(
             f"solver must be a pcm_jax.solvers table such as ddim(schedule, 50), got {type(solver).__name__}"
         )
+    check_table(solver)
     shape = jnp.shape(noise)
     if len(shape) < 2 or 0 in shape:
         raise ValueError(

@@ -87,7 +87,8 @@ def scan(
             the rounds, never the fixed point.
         adapter_step, switch: a fine-tuned model's step and its share lambda in every row of every round, from
             `pcm_jax.switching`; carries are accepted under lambda = 0 alone.
-        executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map()`, `inside(axis)`.
+        executor: where the window's rows run: `pcm_jax.parallel.single()`, `pmap()`, `shard_map(mesh)`,
+            `constrained(mesh)`, `inside(axis)`.
         return_trajectory: also return all carries, leaves `[T + 1, ...]`.
         return_rounds: also return the carry as it stood after each round, leaves `[max_rounds, ...]`.
         stats: "full" also reports every round's bound and accepted states (`stats.bounds`, `stats.accepted`), as

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pcm_jax.parallel import Executor, WindowAxis
+from pcm_jax.parallel import WHOLE, Along, Executor, Layout, WindowAxis
 from pcm_jax.recurrence import LoopConfig, Solved, Start, run
 from pcm_jax.scanning.steps import ScanSteps, Tuned, cheaper, one
 from pcm_jax.scanning.trace import Traced
@@ -55,12 +55,19 @@ class ScanCall:
 @functools.lru_cache(maxsize=32)
 def _compiled(call: ScanCall) -> Callable[..., Solved]:
     def body(axis: WindowAxis, theta: list[Array], rows: PyTree, first: PyTree, rest: Rest) -> Solved:
-        window, guess, slopes = call.config.window, rest.guess, None
+        guess, slopes, config = rest.guess, None, call.config.on(axis)
+        window = config.window
         if call.guess is not None:
-            guess, slopes = cheaper(call.guess, rest.guess_over, first, rows, call.single, window.num_steps)
+            every = window.axis.whole(rows) if window.axis.given else rows
+            guess, slopes = cheaper(call.guess, rest.guess_over, first, every, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
-        problem = ScanSteps(window, axis, call.spread, theta, rows, call.single, tuned)
+        problem = ScanSteps(window, call.spread, theta, window.axis.inputs(rows), call.single, tuned)
         held: Any = (theta, rows, rest.adapter_over)
-        return run(problem, Start(first, guess, rest.tol, slopes), call.config, axis, held)
+        return run(problem, Start(first, guess, rest.tol, slopes), config, held)
 
-    return call.executor.compile(body)
+    return call.executor.compile(body, Layout(_inputs, WHOLE, one_call=True, held=call.config.held))
+
+
+def _inputs(theta: list[Array], rows: PyTree, first: PyTree, rest: Rest) -> tuple[Any, ...]:
+    """The carry has a batch axis; nobody knows which of a user's other arrays have one."""
+    return WHOLE, Along(rows=True), Along(batch=0), WHOLE

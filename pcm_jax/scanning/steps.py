@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import WindowAxis, vary_like
+from pcm_jax.parallel import vary_like
 from pcm_jax.recurrence import Evaluation, Place, Window
 from pcm_jax.recurrence.window import where
 from pcm_jax.scanning.trace import Traced
@@ -31,10 +31,12 @@ class Tuned(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ScanSteps:
-    """F_i(x) = step(x, xs_i). single: the carry is one sample, with an axis of length 1 before it in the loop."""
+    """F_i(x) = step(x, xs_i). single: the carry is one sample, with an axis of length 1 before it in the loop.
+
+    Where the window's devices hold their own rows, xs has these alone.
+    """
 
     window: Window
-    axis: WindowAxis
     step: Traced
     closed_over: list[Array]
     xs: PyTree
@@ -62,16 +64,17 @@ class ScanSteps:
         )
 
     def rows(self, place: Place) -> Plain:
-        return Plain(jnp.ones((self.window.size, 1)))
+        return Plain(jnp.ones((place.row.shape[0], 1)))
 
     def evaluate(self, rows: Plain, x: PyTree, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
         def run(carry: PyTree, x: PyTree, share: Array | None) -> Any:
-            base = lambda: _over_rows(self.step, self.closed_over, carry, x, self.single)  # noqa: E731
+            held, tuned_held = self.window.axis.afresh((self.closed_over, self.tuned and self.tuned.closed_over), carry)
+            base = lambda: _over_rows(self.step, held, carry, x, self.single)  # noqa: E731
             if self.tuned is None or share is None:
                 return base()
-            return self._blend(base, self.tuned, carry, x, share)
+            return self._blend(base, self.tuned._replace(closed_over=tuned_held), carry, x, share)
 
-        new, emitted = self.axis.map_rows(run, x, self.window.shared(self.xs, place), share)
+        new, emitted = self.window.axis.map_rows(run, x, self.window.shared(self.xs, place), share)
         return Evaluation(new, None, emitted)
 
     def _blend(self, base: Any, tuned: Tuned, carry: PyTree, x: PyTree, share: Array) -> Any:

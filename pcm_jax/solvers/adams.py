@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -59,6 +60,8 @@ def deis(
     """
     grid = make_grid(schedule, num_steps, spacing, offset, extra=1)
     orders = np.minimum(_checked(order), np.arange(num_steps) + 1)
+    if lower_order_final is not None:
+        checks.flag("lower_order_final", lower_order_final)
     lower = num_steps < 15 if lower_order_final is None else lower_order_final
     if lower or grid.sigma[-1] == 0:
         orders[-1] = 1

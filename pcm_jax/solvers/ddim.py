@@ -42,6 +42,7 @@ def ddim(
     Reference: arXiv 2010.02502, equation 12.
     """
     eta = checks.number("eta", eta, 0, hint="0 is DDIM, 1 is DDPM")
+    checks.flag("clipped_noise", clipped_noise)
     grid = make_grid(schedule, num_steps, spacing, offset)
     alpha, sigma, alpha_next, sigma_next = grid.pairs()
     s = eta * np.sqrt(np.maximum(grid.ancestral_variance, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -31,6 +32,7 @@ def dpm2(
     row, y eliminated from the second. The last step is Euler's to s = 0: 2 num_steps - 1 rows. Arguments as for `ddim`.
     References: arXiv 2206.00927, algorithm 1 with r_1 = 1/2; k-diffusion's `sample_dpm_2`, `sample_dpm_2_ancestral`.
     """
+    checks.flag("ancestral", ancestral)
     grid = make_grid(schedule, num_steps, spacing, offset)
     if grid.sigma[-1] != 0 and num_steps > 1:
         raise ValueError("dpm2 ends with Euler's step to sigma = 0; take a grid that ends there")

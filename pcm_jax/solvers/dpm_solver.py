@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -51,8 +52,11 @@ def dpm_solver_pp(
 
     References: arXiv 2211.01095, algorithm 2 and equations 14 and 18; arXiv 2206.00927, proposition 3.2.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"order must be 1, 2 or 3, got {order!r}")
+    checks.whole("order", order, 1, 3)
+    checks.flag("sde", sde)
+    for name, value in (("lower_order_final", lower_order_final), ("first_order_last", first_order_last)):
+        if value is not None:
+            checks.flag(name, value)
     if kind not in ("midpoint", "heun"):
         raise ValueError(f"unknown kind {kind!r}; choose midpoint or heun")
     if integrates not in ("data", "noise"):

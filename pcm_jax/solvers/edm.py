@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import EDM, Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -54,8 +55,13 @@ def edm_stochastic(
     grid = make_grid(schedule, num_steps, spacing, offset)
     if not np.allclose(grid.alpha, 1.0):
         raise ValueError("edm_stochastic raises noise beyond the schedule's, which needs edm(), where alpha = 1")
-    if order not in (1, 2):
-        raise ValueError(f"order must be 1 (Euler) or 2 (Heun), got {order!r}")
+    checks.whole("order", order, 1, 2, "1 is Euler, 2 is Heun")
+    checks.number("s_churn", s_churn, 0)
+    checks.number("s_tmin", s_tmin, 0)
+    if s_tmax != float("inf"):
+        checks.number("s_tmax", s_tmax, 0, above=True)
+    checks.number("s_noise", s_noise, 0, above=True)
+    checks.number("step_scale", step_scale, 0, above=True)
     if order == 2 and step_scale != 1.0:
         raise ValueError("step_scale belongs to Euler's step; use it with order=1")
     sigma, target = grid.sigma[:-1], grid.sigma[1:]
@@ -102,6 +108,7 @@ def alphafold3(num_steps: int = 200, *, step_scale: float = 1.5, clip: Clip = No
     The network is EDM's (`prediction="edm"`, sigma_data = 16); its random rotations belong inside the call.
     Reference: Abramson et al., Nature 2024, supplementary algorithm 18 and equation 7.
     """
+    checks.whole("num_steps", num_steps)
     data, last = 16.0, np.array([160.0, 4e-4]) ** (1 / 7)
     levels = data * np.linspace(last[0], last[1], num_steps + 1) ** 7
     schedule = EDM(sigma_min=float(levels[-1]), sigma_max=float(levels[0]), sigma_data=data)
@@ -111,8 +118,6 @@ def alphafold3(num_steps: int = 200, *, step_scale: float = 1.5, clip: Clip = No
 
 
 def _gamma(sigma: np.ndarray, num_steps: int, s_churn: float, s_tmin: float, s_tmax: float) -> np.ndarray:
-    if s_churn < 0:
-        raise ValueError(f"s_churn must be at least 0, got {s_churn}")
     return np.where((sigma >= s_tmin) & (sigma <= s_tmax), min(s_churn / num_steps, np.sqrt(2) - 1), 0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -36,6 +37,7 @@ def euler(
     Reference: arXiv 2209.03003, section 2; arXiv 2206.00364, algorithm 1 without its correction; arXiv 2303.01469,
     algorithm 1 (stochastic).
     """
+    checks.flag("stochastic", stochastic)
     grid = make_grid(schedule, num_steps, spacing, offset)
     if not straight(grid):
         raise ValueError(

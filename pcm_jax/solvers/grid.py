@@ -73,7 +73,7 @@ def make_grid(schedule: Schedule, num_steps: int, spacing: Steps, offset: int = 
         raise ValueError(
             f"schedule must be an object such as pcm_jax.schedules.linear_vp(), got {checks.shown(schedule)}"
         )
-    num_steps = checks.whole("num_steps", num_steps)
+    num_steps, offset = checks.whole("num_steps", num_steps), checks.whole("offset", offset, 0)
     if isinstance(spacing, Grid):
         if len(spacing) != num_steps:
             raise ValueError(f"the grid has {len(spacing)} steps and num_steps is {num_steps}; make them the same")

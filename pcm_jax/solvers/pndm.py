@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import VP
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.forms import Form, Rows, X, said
@@ -46,6 +47,7 @@ def pndm(
 
     Reference: arXiv 2202.09778, algorithm 2, equations 11 to 13.
     """
+    checks.flag("skip_prk_steps", skip_prk_steps)
     least = 1 if skip_prk_steps else _STARTS + 1
     if not isinstance(schedule, VP):
         raise ValueError(f"pndm steps along the training indices of a VP schedule, got {type(schedule).__name__}")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.schedules import Schedule
 from pcm_jax.solvers.build import build
 from pcm_jax.solvers.clip import Clip
@@ -55,7 +56,12 @@ def unipc(
         raise ValueError(f"unknown kind {kind!r}; choose bh1 or bh2")
     if integrates not in ("data", "noise"):
         raise ValueError(f"unknown integrates {integrates!r}; choose data or noise")
+    checks.flag("lower_order_final", lower_order_final)
     grid = make_grid(schedule, num_steps, spacing, offset, extra=1)
+    if not isinstance(uncorrected, Collection) or isinstance(uncorrected, str):
+        raise ValueError(f"uncorrected must be a collection of states, 1 .. T - 1, got {checks.shown(uncorrected)}")
+    for each in uncorrected:
+        checks.whole("uncorrected", each, 0, hint="states whose corrector is left out")
     rows, state, before = Rows(), X, 0
     for row in range(num_steps):
         corrected = state

@@ -79,6 +79,11 @@ class Consistency:
         if self.rows is not None:
             checks.whole("rows", self.rows)
         checks.whole("unroll", self.unroll, 0)
+        checks.function("model_fn", self.model_fn, "(params, x, t, cond) -> prediction")
+        if self.dtype not in ("float16", "bfloat16", "float32", "float64"):
+            raise ValueError(
+                f"dtype must be the name of a float type such as 'bfloat16', got {checks.shown(self.dtype)}"
+            )
         checks.number("late", self.late, 0, hint="0 weighs all rows alike")
         checks.flag("alpha", self.alpha)
         checks.flag("on_policy", self.on_policy)

@@ -68,6 +68,8 @@ def denoising_loss(
     Reference: arXiv 2006.11239, equation 14.
     """
     checks.number("label_dropout", label_dropout, 0, 1, hint="a share of the labels")
+    if null_label is not None:
+        checks.whole("null_label", null_label, 0)
     if label_dropout and null_label is None:
         raise ValueError("label_dropout needs null_label, the network's null class (its num_classes)")
     time_key, noise_key, drop_key = jax.random.split(key, 3)

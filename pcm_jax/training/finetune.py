@@ -67,6 +67,8 @@ class FinetuneConfig:
             checks.whole(name, getattr(self, name))
         checks.whole("seed", self.seed, 0)
         checks.flag("paper", self.paper)
+        if not isinstance(self.optimizer, OptimizerConfig):
+            raise ValueError(f"optimizer must be an OptimizerConfig, got {checks.shown(self.optimizer)}")
         try:
             options = dict(self.loss)
         except (TypeError, ValueError):

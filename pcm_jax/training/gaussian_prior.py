@@ -70,6 +70,8 @@ def fit_prior_from_model(
     checks.whole("num_samples", num_samples)
     checks.whole("batch_size", batch_size)
     checks.whole("num_classes", num_classes, 0)
+    checks.whole("seed", seed, 0)
+    checks.flag("progress", progress)
     if num_classes and observations is not None:
         raise ValueError("a model has num_classes or observations; give one of them")
     solver = ddim(schedule, num_steps, prediction=prediction, clip=clip, spacing=spacing)

@@ -68,9 +68,12 @@ def measure_preview(
     """
     checks.whole("rounds", rounds)
     num_steps = len(base.solver)
-    tried = np.arange(num_steps) if candidates is None else np.asarray(candidates, int)
-    if tried.size and not (tried.min() >= 0 and tried.max() < num_steps):
-        raise ValueError(f"candidates must be rows 0..{num_steps - 1}, got {sorted(set(tried.tolist()))}")
+    if candidates is not None and (isinstance(candidates, str) or np.ndim(candidates) != 1):
+        raise ValueError(f"candidates must be rows 0..{num_steps - 1}, got {checks.shown(candidates)}")
+    tried = np.arange(num_steps) if candidates is None else np.asarray(candidates)
+    for row in tried.tolist():
+        checks.whole("candidates", row, 0, num_steps - 1, "rows of the solver")
+    tried = tried.astype(int)
     shares = np.zeros((rounds, num_steps), np.float32)
     if table is not None:
         shares[: len(table)] = table[:rounds]

@@ -98,7 +98,7 @@ def evaluate_and_advance(
     # Not NaN where nothing was seen, as in the loop: a gradient is taken through this.
     changed = jnp.where(at.seen, step - at.step, 0.0)
     history = History(at.moved, changed, jnp.broadcast_to(at.seen, rows.shape))
-    y = linearise(
+    y, _ = linearise(
         linearization,
         table,
         at.x,

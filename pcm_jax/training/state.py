@@ -83,6 +83,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation, key: Arr
 
 def update_ema(ema: Params, params: Params, step: Array, decay: float) -> Params:
     """d ema + (1 - d) params, d = min(decay, (1 + step) / (10 + step))."""
+    checks.number("decay", decay, 0, 1, below=True)
     rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, new: old + (rate * (new - old)).astype(old.dtype), ema, params)
 

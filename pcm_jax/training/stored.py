@@ -66,6 +66,7 @@ def collect(
     for name, value in (("num_trajectories", num_trajectories), ("rounds", rounds), ("shard_size", shard_size)):
         checks.whole(name, value)
     checks.whole("seed", seed, 0)
+    checks.flag("progress", progress)
     checks.function("draw_cond", draw_cond, "(key, size) -> conditioning, such as Labels(10)")
     slope = identity() if linearization is None else linearization
     base, key = Base(params, solver, prior), jax.random.key(seed)

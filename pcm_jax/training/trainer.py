@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from pcm_jax import checks
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.files import write_text
+from pcm_jax.parallel.layout import everywhere
 from pcm_jax.training.arguments import check_arguments, check_batch
 from pcm_jax.training.progress import progress_bar
 from pcm_jax.training.state import Loss, OptimizerConfig, TrainState, init_state, make_step
@@ -41,7 +42,8 @@ class TrainConfig:
     directory: receives checkpoints/<step>/ and metrics.jsonl; None keeps nothing.
     stop_at: end this process early, as an interruption would; the schedule still runs to `num_steps`.
     accumulate: parts that a batch is worked off in, for batches that do not fit. data_parallel: devices that a batch is
-    spread over; parameters are whole on each.
+    spread over; parameters are whole on each. Of several processes each gives the same batches and has a directory of
+    its own, with checkpoints of its own.
     """
 
     num_steps: int
@@ -67,6 +69,7 @@ class TrainConfig:
             checks.whole(name, getattr(self, name))
         if self.stop_at is not None:
             checks.whole("stop_at", self.stop_at)
+        checks.flag("progress", self.progress)
         if not isinstance(self.optimizer, OptimizerConfig):
             raise ValueError(f"optimizer must be an OptimizerConfig, got {checks.shown(self.optimizer)}")
 
@@ -149,7 +152,10 @@ def _placement(count: int) -> Callable[[Any, str | None], Any]:
     mesh = Mesh(np.asarray(devices[:count]), ("data",), axis_types=(AxisType.Auto,))
 
     def put(tree: Any, axis: str | None) -> Any:
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(axis) if axis else PartitionSpec()))
+        spec = PartitionSpec(axis) if axis else PartitionSpec()
+        if all(device in jax.local_devices() for device in devices[:count]):
+            return jax.device_put(tree, NamedSharding(mesh, spec))
+        return everywhere(mesh, tree, spec)
 
     return put
 

@@ -62,6 +62,8 @@ def solve_batch(
     model_fn: ModelFn, base: Base, shape: tuple[int, ...], size: int, draw_cond: DrawCond, key: Array
 ) -> dict[str, Any]:
     """Fresh noises and their exact solutions: exact `[B, T + 1, ...]`, cond, step_noise `[B, T, ...]` or None."""
+    checks.whole("size", size)
+    checks.function("draw_cond", draw_cond, "(key, size) -> conditioning, such as Labels(10)")
     noise_key, cond_key, step_key = jax.random.split(key, 3)
     noise = jax.random.normal(noise_key, (size, *shape))
     cond = draw_cond(cond_key, size)

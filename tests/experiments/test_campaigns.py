@@ -1,9 +1,12 @@
 """A small cut of every campaign, and that each would see what it looks for."""
 
 import dataclasses
+import functools
 import json
+import os
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -12,10 +15,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.campaigns import common, damage, exactness, files, kills, recurrences, soak
+from experiments.campaigns import common, damage, disk, exactness, files, kills, recurrences, soak
 from experiments.campaigns.common import Options
 from experiments.campaigns.good_files import READERS
 from experiments.figures import ROOT
+from pcm_jax.files import write_text
 
 QUIET = Console(quiet=True)
 
@@ -156,16 +160,26 @@ def test_exactness_sees_what_is_not_equal(monkeypatch):
 
     monkeypatch.setattr(exactness, "sample", wrong)
     monkeypatch.setattr(exactness, "ways", lambda seed, static: {"window": lambda arrays: wrong(arrays, static)})
-    (found,) = exactness.unequal(0)
+    (found,) = exactness.unequal(0, ("window",))
     assert found["way"] == "window" and found["results"] and found["rounds"] and abs(found["apart"] - 1e-3) < 1e-6
 
 
 def test_random_recurrences_are_lax_scans(tmp_path, monkeypatch):
     monkeypatch.setattr(recurrences, "GROUP", 2)
-    found = recurrences.run(options(tmp_path, 32), QUIET, progress=False)
-    assert found["counts"]["samples"] == 32 and found["counts"]["certified"] > 24
+    found = recurrences.run(options(tmp_path, 2), QUIET, progress=False)
+    assert found["counts"]["samples"] == 16 and found["counts"]["cases"] == 2 and found["counts"]["certified"] > 12
     assert found["counts"]["leaked"] == 0 and found["unequal"] == [] and found["counts"]["over"] == 0
-    assert figures(tmp_path)["campaign.recurrences_over"] == 0
+    assert figures(tmp_path)["campaign.recurrences_over"] == 0 == figures(tmp_path)["campaign.exactness_over"]
+
+
+@pytest.mark.fast
+def test_the_figure_covers_both_random_campaigns(tmp_path):
+    for name, over, judged in (("exactness", 1, 300), ("recurrences", 2, 100)):
+        counts = {"over": over, "leaked": 1, "judged": judged}
+        (tmp_path / f"campaign_{name}.json").write_text(json.dumps({"counts": counts}))
+    common.record_over("a command", tmp_path)
+    found = json.loads((tmp_path / "figures.json").read_text())["campaign.exactness_over"]
+    assert found["value"] == 5 / 400
 
 
 def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
@@ -182,52 +196,92 @@ def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
     assert found["over"] == found["certified"] > 0 and found["failures"][0]["ratio"] > 3
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Victims that need no JAX: lines are added to a file, one every hundredth of a second."""
-    script = """
-import sys, time
-from pathlib import Path
-name, folder = sys.argv[1], Path(sys.argv[2])
-folder.mkdir(parents=True, exist_ok=True)
-done = len(list(folder.glob("line-*")))
-for number in range(done, 30):
-    (folder / "unfinished-line").write_text("x")
-    time.sleep(0.01)
-    (folder / "unfinished-line").rename(folder / f"line-{number}")
-if name == "leaves" and done:
+def quick(folder, again=None, full=None):
+    """A victim that needs no JAX: thirty files, one every hundredth of a second. again: after it was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = len(list(folder.glob("line-*")))
+    for number in range(done, 30):
+        try:
+            write_text(folder / f"line-{number}", "x")
+        except OSError as error:
+            raise full or error from None
+        time.sleep(0.01)
+    return again(folder, done) if again and done else "0"
+
+
+def stops(folder, done):
+    raise RuntimeError("I cannot go on")
+
+
+def leaves(folder, done):
     (folder / "more.tmp").write_text("x")
-if name == "stops" and done:
-    sys.exit("I cannot go on")
-print(f'"{name} {0 if name != "differs" else done}"')
-"""
-
-    def start(name, folder):
-        command = [sys.executable, "-c", script, name, str(folder)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    monkeypatch.setattr(kills, "start", start)
+    return "0"
 
 
-def test_kills_see_other_bits_ends_and_leftovers(quick, tmp_path):
-    whole = kills.Whole(tmp_path)
-    lost = {
-        name: [kills.measure(whole, tmp_path, [name], 0, index) for index in range(4)]
-        for name in ("good", "differs", "stops", "leaves")
-    }
+def differs(folder, done):
+    return str(done)
+
+
+QUICK = {
+    "good": quick,
+    "differs": functools.partial(quick, again=differs),
+    "stops": functools.partial(quick, again=stops),
+    "leaves": functools.partial(quick, again=leaves),
+    "unclear": functools.partial(quick, full=OSError("no")),
+}
+
+
+def test_kills_see_other_bits_ends_and_leftovers(monkeypatch, tmp_path):
+    monkeypatch.setattr(kills, "VICTIMS", QUICK)
+    whole = {name: kills.uninterrupted(name, tmp_path) for name in QUICK}
+    lost = {name: [kills.measure(each, tmp_path, 0, index) for index in range(3)] for name, each in whole.items()}
     assert not any(case["lost"] for case in lost["good"]) and any(case["killed_after"] for case in lost["good"])
     for name, words in (("differs", "instead of"), ("stops", "I cannot go on"), ("leaves", "more.tmp")):
         assert any(words in (case["lost"] or "") for case in lost[name]), lost[name]
 
 
-def test_a_real_run_is_killed_and_ends_like_others(tmp_path):
-    found = kills.run(options(tmp_path, 1), QUIET, names=("prior",), progress=False)
-    assert found["counts"]["lost"] == 0 and figures(tmp_path)["campaign.kills_lost"] == 0
-    assert found["victims"] == {"prior": 1} and found["full_disk"] is None
-
-
-def test_a_disk_that_fills_up(tmp_path):
-    found = kills.full_disk(tmp_path)
-    if found is None:
+def test_full_disks_that_are_not_clean_are_lost(tmp_path):
+    """Quick victims on a tmpfs of a few files, asked as the campaign asks."""
+    if not disk.possible():
         pytest.skip("nothing can be mounted here")
-    assert found["failed"] and found["clear"] and found["left_steps"] and found["resumed"]
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import json
+from pathlib import Path
+from experiments.campaigns import disk
+from tests.experiments.test_campaigns import QUICK
+if __name__ == "__main__":
+    disk.VICTIMS = QUICK
+    for name in QUICK:
+        print(json.dumps(disk.fill(name, Path({str(tmp_path)!r}) / name, 30 * disk.PAGE, "0")))
+    print(json.dumps(disk.fill("good", Path({str(tmp_path)!r}) / "large", 3000 * disk.PAGE, "0")))
+""")
+    command = [*disk.namespace(), sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    *found, large = [json.loads(line) for line in done.stdout.splitlines()]
+    lost = {each["victim"]: each["lost"] for each in found}
+    assert lost["good"] is None and "No space left" in found[0]["said"] and found[0]["files_kept"] > 3
+    assert "instead of" in lost["differs"] and "I cannot go on" in lost["stops"] and "more.tmp" in lost["leaves"]
+    assert "was not clear" in lost["unclear"] and large["lost"] == "did not notice"
+
+
+@pytest.mark.fast
+def test_unclean_disks_count_as_lost(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        kills, "uninterrupted", lambda name, folder, cache: {"victim": name, "digest": "x", "seconds": 1.0}
+    )
+    monkeypatch.setattr(
+        kills, "measure", lambda whole, folder, seed, index, cache: {"victim": "a", "killed_after": [0.1], "lost": None}
+    )
+    monkeypatch.setattr(disk, "possible", lambda: True)
+    monkeypatch.setattr(disk, "measure", lambda whole, folder, cache: {"victim": whole["victim"], "lost": "not clear"})
+    found = kills.run(options(tmp_path, 4), QUIET, names=("a", "b"), progress=False)
+    assert found["counts"] == {"runs": 4, "kills": 4, "lost": 0, "full_disks": 2, "unclean_disks": 2}
+    assert figures(tmp_path)["campaign.kills_lost"] == 2
+
+
+def test_a_real_run_is_killed_and_ends_like_others(tmp_path):
+    found = kills.run(options(tmp_path, 1), QUIET, names=("prior",), disks=False, progress=False)
+    assert found["counts"]["lost"] == 0 and figures(tmp_path)["campaign.kills_lost"] == 0
+    assert found["victims"] == {"prior": 1} and found["full_disks"] == []

@@ -1,15 +1,13 @@
-"""The demo's table holds what a fair comparison needs, and the benchmark reads compiled programs rightly."""
+"""The demo's table holds what a fair comparison needs."""
 
 import io
 
-import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 import pcm_jax as pcm
 from experiments import demo, plots, study
-from experiments.bench_spmd import collective_bytes
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +77,3 @@ def test_timed_runs_compute_the_sample():
     np.testing.assert_allclose(out.sample, case.sequential().sample, atol=1e-5)
     other = study.problem(model, solver, batch=2, seed=2)
     assert not np.array_equal(other.noise, case.noise)
-
-
-def test_collective_bytes_of_a_program():
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec("rows")
-    gather = jax.shard_map(
-        lambda x: jax.lax.all_gather(x, "rows", tiled=True), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-    )
-    program = jax.jit(gather).lower(np.zeros((16, 10), np.float32)).compile()
-    assert collective_bytes(program.as_text()) == {"all-gather": 16 * 10 * 4}

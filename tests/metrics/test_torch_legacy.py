@@ -1,34 +1,11 @@
 """The reader of old .pth files: what a state dict needs, and nothing else, whatever the file says."""
 
-import struct
-
 import numpy as np
 import pytest
 
+from experiments.campaigns.pth import NESTED, ORDERED_DICT, file_of, legacy
 from pcm_jax.metrics import efficientnet
 from pcm_jax.metrics.torch_legacy import load_state_dict
-
-ORDERED_DICT = b"ccollections\nOrderedDict\n"
-FLOAT = b"ctorch\nFloatStorage\n"
-NESTED = b"N" + b"\x85" * 100_000  # ((((...)))), too deep to print or to hash
-SLICE = b"K\x01K\x02K\x02\x86K\x02K\x01\x86"  # offset 1, size (2, 2), stride (2, 1)
-
-
-def pickled(body):
-    return b"\x80\x02" + body + b"."
-
-
-def legacy(state, keys=b"]"):
-    magic = pickled(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19")
-    return magic + pickled(b"K\x01") + pickled(b"}") + pickled(state) + pickled(keys)
-
-
-def file_of(where=SLICE, *, kind=FLOAT, name=b"X\1\0\0\0w", key=b"X\1\0\0\x000", view=b"N", count=6):
-    """One tensor in a storage of the numbers 0 .. 5; `where`: its offset, size and stride."""
-    storage = b"(X\7\0\0\0storage" + kind + key + b"X\3\0\0\0cpuK\x06" + view + b"tQ"
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + where + b"\x89}tR"
-    state = ORDERED_DICT + b")R" + name + tensor + b"s"
-    return legacy(state, b"](X\1\0\0\x000e") + struct.pack("<q6f", count, *range(6))
 
 
 def test_a_tensor_by_hand(tmp_path):

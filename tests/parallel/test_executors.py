@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import pcm_jax as pcm
+from pcm_jax import switching
 from tests import problems
 
 SOLVER = pcm.solvers.ddpm(problems.VP, 12)
@@ -29,7 +30,8 @@ EXECUTORS = {
 
 
 def same(out, one):
-    np.testing.assert_allclose(out.sample, one.sample, rtol=0, atol=1e-5)
+    size = max(1.0, float(jnp.max(jnp.abs(one.sample))))
+    np.testing.assert_allclose(out.sample, one.sample, rtol=0, atol=1e-5 * size)
     assert out.stats.rounds.tolist() == one.stats.rounds.tolist()
     assert out.stats.evaluations.tolist() == one.stats.evaluations.tolist()
     assert out.result.tolist() == one.result.tolist()
@@ -116,6 +118,97 @@ def test_inside_somebody_elses_data_parallel_shard_map(name, check_vma):
         np.testing.assert_allclose(jax.jit(mapped(call))(NOISE, z), expected, atol=1e-4)
     grad = jax.grad(lambda x, z: jnp.sum(sample(x, z, pcm.parallel.single()) ** 2))
     np.testing.assert_allclose(jax.jit(mapped(grad))(NOISE, z), grad(NOISE, z), rtol=1e-3, atol=1e-2)
+
+
+MESH = Mesh(np.asarray(jax.devices()).reshape(2, 4), ("data", "window"), axis_types=(AxisType.Auto,) * 2)
+
+
+def spread(noise, solver=SOLVER, executor=None, model=problems.mlp, **options):
+    executor = executor or pcm.parallel.shard_map(MESH)
+    labels = jnp.arange(len(noise))
+    options = {"cond": labels, "tol": 1e-3, "key": problems.key_for(solver)} | options
+    return tuple(
+        pcm.sample_picard(model, PARAMS, noise, solver, executor=each, **options)
+        for each in (executor, pcm.parallel.single())
+    )
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("name", ["ddpm", "ddim-threshold", "heun", "unipc"])
+def test_the_batch_is_spread_over_a_data_axis(name, window):
+    """Samples, noise and conditioning; the work of one device is in the counts of all."""
+    solver = problems.SOLVERS[name]()
+    many, one = spread(NOISE, solver, window=window, stats="full", return_trajectory=True, return_rounds=True)
+    same(many, one)
+    np.testing.assert_allclose(many.trajectory, one.trajectory, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(many.iterates, one.iterates, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(many.stats.accepted, one.stats.accepted)
+    assert many.sample.sharding.spec[0] == "data"
+    rows, rounds = window or len(solver), int(one.stats.rounds.max())
+    lanes = -(-rows // 4) * 4
+    assert int(many.stats.padded_evaluations) == int(one.stats.padded_evaluations) + rounds * 4 * (lanes - rows)
+
+
+def test_what_each_sample_has_of_its_own_goes_with_it():
+    """Labels, observations, guesses, priors about a sample; and what all share stays whole."""
+    prior = pcm.priors.fit_prior(np.random.default_rng(0).normal(size=(64, 6)), rank=2)
+    guess = jnp.stack([NOISE * (1 - i / 12) for i in range(13)])
+    shared = pcm.Shared(jnp.linspace(0.0, 1.0, 6))
+
+    def model(params, x, t, cond):
+        label, push = cond
+        return problems.mlp(params, x, t, label) + 0.1 * push.value[None]
+
+    for options in (
+        {"prior": prior.around(NOISE, 0.5)},
+        {"prior": prior.pooled()},
+        {"init": guess},
+        {"cond": (jnp.arange(4), shared), "model": model},
+        {"adapter": switching.FeatureSpace(jax.tree.map(lambda leaf: 2 * leaf, PARAMS)), "switch": switching.after(2)},
+        {"preview": (8,), "max_rounds": 3},
+    ):
+        same(*spread(NOISE, **options))
+
+
+def test_data_parallel_sampling_traces():
+    def call(x, executor):
+        return picard(x, executor=executor).sample
+
+    mapped, alone = (functools.partial(call, executor=e) for e in (pcm.parallel.shard_map(MESH), pcm.parallel.single()))
+    np.testing.assert_allclose(jax.jit(mapped)(NOISE), alone(NOISE), atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(mapped)(jnp.stack([-NOISE, NOISE]))[1], alone(NOISE), atol=1e-5)
+    grads = [jax.grad(lambda x, f=f: jnp.sum(f(x) ** 2))(NOISE) for f in (mapped, alone)]
+    np.testing.assert_allclose(*grads, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.fast
+def test_a_device_calls_the_network_on_its_own_rows_and_samples():
+    seen = []
+
+    def watched(params, x, t, cond):
+        seen.append(x.shape[0])
+        return problems.mlp(params, x, t, cond)
+
+    jax.jit(lambda x: spread(x, model=watched)[0].sample).lower(NOISE)
+    assert 12 // 4 * 4 // 2 in seen and 12 // 4 * 4 not in seen
+
+
+@pytest.mark.fast
+def test_data_axes_that_do_not_fit():
+    shard_map = pcm.parallel.shard_map
+    with pytest.raises(ValueError, match=r"a batch of 3 does not divide over the 2 devices.*data_axis=None"):
+        spread(NOISE[:3])
+    same(*spread(NOISE[:3], executor=shard_map(MESH, data_axis=None)))
+    for arguments, message in (
+        ({"data_axis": "rows"}, "not 'rows'; pass data_axis="),
+        ({"axis_name": "rows"}, "not 'rows'; pass axis_name="),
+        ({"axis_name": "data"}, "both be spread over 'data'; pass data_axis=None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            shard_map(MESH, **arguments)
+    assert shard_map(MESH, axis_name="data", data_axis=None).num_devices == 2
+    with pytest.raises(ValueError, match=r"constrained\(mesh\), which can"):
+        pcm.scan(lambda x, t: 0.9 * x + t, NOISE, jnp.ones(12), batch_axis=0, executor=shard_map(MESH))
 
 
 def test_inside_vmap_and_pmap_axes():

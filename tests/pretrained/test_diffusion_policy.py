@@ -15,32 +15,13 @@ from pcm_jax.networks import ConditionalUNet1D
 from pcm_jax.pretrained import diffusion_policy, load_lerobot, load_unet1d
 from pcm_jax.trees import flatten
 from tests.pretrained.diffusers.folders import ARRAYS, REFERENCE
-from tests.reference import random_models, random_policies
+from tests.reference import lerobot_config, random_models, random_policies
 
 KEYS = json.loads((REFERENCE / "models.json").read_text())["keys"]
 NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
-CONFIG = {
-    "type": "diffusion",
-    "n_obs_steps": 2,
-    "horizon": 16,
-    "n_action_steps": 8,
-    "input_features": {
-        "observation.environment_state": {"type": "ENV", "shape": [3]},
-        "observation.state": {"type": "STATE", "shape": [2]},
-    },
-    "output_features": {"action": {"type": "ACTION", "shape": [2]}},
-    "normalization_mapping": {"STATE": "MIN_MAX", "ENV": "MIN_MAX", "ACTION": "MIN_MAX"},
-    "n_groups": 8,
-    "noise_scheduler_type": "DDPM",
-    "num_train_timesteps": 20,
-    "beta_schedule": "squaredcos_cap_v2",
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "prediction_type": "epsilon",
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "num_inference_steps": None,
-}
+INPUTS = {"observation.environment_state": ("ENV", [3]), "observation.state": ("STATE", [2])}
+MODES = dict.fromkeys(("STATE", "ENV", "ACTION"), "MIN_MAX")
+CONFIG = lerobot_config.config(INPUTS, MODES, horizon=16, n_action_steps=8)
 BOUNDS = {
     "observation.state": ([0.0, 10.0], [512.0, 20.0]),
     "observation.environment_state": ([-1.0, 5.0, 0.0], [1.0, 5.0, 4.0]),
@@ -123,10 +104,7 @@ def test_a_policy_of_lerobot(tmp_path, policy):
     assert exact.actions.shape == (8, 2) and bool(fast.out.converged)
     np.testing.assert_allclose(fast.actions, exact.actions, atol=1e-3 * 512)
     # Before 2025 the normaliser lay in the model's file, and the configuration had other keys.
-    older = {key: value for key, value in CONFIG.items() if key[-8:] != "features" and key != "normalization_mapping"}
-    older |= {"input_shapes": {"observation.state": [2], "observation.environment_state": [3]}}
-    older |= {"output_shapes": {"action": [2]}, "output_normalization_modes": {"action": "min_max"}}
-    older |= {"input_normalization_modes": dict.fromkeys(older["input_shapes"], "min_max")}
+    older = lerobot_config.config(INPUTS, MODES, old=True, horizon=16, n_action_steps=8)
     again = load_lerobot(lerobot(tmp_path / "old", old=True, config=older))
     jax.tree.map(np.testing.assert_array_equal, again.observation, policy.observation)
     np.testing.assert_array_equal(again.act(history, jax.random.key(0)).actions, exact.actions)

@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 
+try:  # beside this file for make_models.py, in its package for the tests
+    import lerobot_config
+except ImportError:
+    from tests.reference import lerobot_config
+
 NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 """Where LeRobot has the statistics since 2025."""
 
@@ -57,52 +62,28 @@ def features(name: str) -> int:
 def config(name: str) -> dict[str, Any]:
     """config.json."""
     case = CASES[name]
-    shapes = {"observation.state": [case["state"]]}
+    inputs = {"observation.state": ("STATE", [case["state"]])}
     if case["environment"]:
-        shapes["observation.environment_state"] = [case["environment"]]
-    shapes |= {key: list(shape) for key, shape in case["cameras"].items()}
-    kinds = {"observation.state": "STATE", "observation.environment_state": "ENV"} | dict.fromkeys(
-        case["cameras"], "VISUAL"
-    )
+        inputs["observation.environment_state"] = ("ENV", [case["environment"]])
+    inputs |= {key: ("VISUAL", list(shape)) for key, shape in case["cameras"].items()}
     modes = {"VISUAL": case["visual"], "STATE": case["numbers"], "ENV": case["numbers"], "ACTION": "MIN_MAX"}
-    told: dict[str, Any]
-    if case["old"]:
-        told = {
-            "input_shapes": shapes,
-            "output_shapes": {"action": [ACTIONS]},
-            "input_normalization_modes": {key: modes[kinds[key]].lower() for key in shapes},
-            "output_normalization_modes": {"action": "min_max"},
-        }
-    else:
-        told = {
-            "type": "diffusion",
-            "input_features": {key: {"type": kinds[key], "shape": shape} for key, shape in shapes.items()},
-            "output_features": {"action": {"type": "ACTION", "shape": [ACTIONS]}},
-            "normalization_mapping": modes,
-            "resize_shape": case["resize"] and list(case["resize"]),
-            "crop_ratio": case["ratio"],
-            "use_separate_rgb_encoder_per_camera": case["separate"],
-        }
-    return told | {
-        "n_obs_steps": STEPS,
-        "horizon": HORIZON,
-        "n_action_steps": 4,
+    changes = {
         "vision_backbone": "resnet34" if sum(case["stages"]) > 8 else "resnet18",
         "crop_shape": case["crop"] and list(case["crop"]),
         "crop_is_random": True,
         "use_group_norm": not case["batch_norm"],
         "spatial_softmax_num_keypoints": case["keypoints"],
         "n_groups": UNET["n_groups"],
-        "noise_scheduler_type": "DDPM",
-        "num_train_timesteps": 20,
-        "beta_schedule": "squaredcos_cap_v2",
-        "beta_start": 1e-4,
-        "beta_end": 0.02,
-        "prediction_type": "epsilon",
-        "clip_sample": True,
-        "clip_sample_range": 1.0,
-        "num_inference_steps": None,
+        "horizon": HORIZON,
+        "n_obs_steps": STEPS,
     }
+    if not case["old"]:
+        changes |= {
+            "resize_shape": case["resize"] and list(case["resize"]),
+            "crop_ratio": case["ratio"],
+            "use_separate_rgb_encoder_per_camera": case["separate"],
+        }
+    return lerobot_config.config(inputs, modes, old=case["old"], **changes)
 
 
 def statistics(name: str) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.data.records import Records, write_records
 
 
@@ -26,11 +27,11 @@ class Episode:
 
     def __post_init__(self) -> None:
         for name in ("observation", "action", "reward"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float32))
-        if not len(self.action):
+            object.__setattr__(self, name, checks.numbers(name, getattr(self, name)).astype(np.float32))
+        if not self.action.size:
             raise ValueError("an episode is empty; drop it")
         shapes = [self.observation.shape, self.action.shape, self.reward.shape]
-        if len({shape[0] for shape in shapes}) > 1 or [len(shape) for shape in shapes] != [2, 2, 1]:
+        if [len(shape) for shape in shapes] != [2, 2, 1] or len({shape[0] for shape in shapes}) > 1:
             raise ValueError(f"observation, action and reward must be [L, O], [L, A] and [L], got {shapes}")
         for name in ("observation", "action", "reward"):
             if not np.isfinite(getattr(self, name)).all():
@@ -49,6 +50,8 @@ class Demonstrations:
     name: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.episodes, tuple) or not all(isinstance(each, Episode) for each in self.episodes):
+            raise ValueError(f"episodes must be a tuple of Episode, got {checks.shown(self.episodes)}")
         if not self.episodes:
             raise ValueError(f"{self.name} has no episodes")
         sizes = {(e.observation.shape[1], e.action.shape[1]) for e in self.episodes}

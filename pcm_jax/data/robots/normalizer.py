@@ -27,7 +27,8 @@ class Normalizer:
         # Only what cannot be a leaf of JAX's own making: the tree is rebuilt with tracers, shapes and placeholders.
         for name in ("low", "high"):
             value = getattr(self, name)
-            if isinstance(value, (list, tuple, str)):
+            text = isinstance(value, np.ndarray) and value.dtype.kind not in "biuf"
+            if isinstance(value, (list, tuple, str)) or text:
                 raise ValueError(f"{name} must be an array [n], got {checks.shown(value)}; wrap it in np.asarray(..)")
         hosted = isinstance(self.low, np.ndarray) and isinstance(self.high, np.ndarray)
         if hosted and (self.low.shape != self.high.shape or not np.all(self.low <= self.high)):

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from pcm_jax import checks
 from pcm_jax.data.robots.episodes import Demonstrations
 from pcm_jax.data.robots.normalizer import Normalizer
 
@@ -52,6 +53,13 @@ def chunks(
     last step are repeated there. Number obs_horizon - 1 of a chunk is the step that its last observation was made at.
     Reference: Diffusion Policy (arXiv 2303.04137), its `SequenceSampler`.
     """
+    if not isinstance(demonstrations, Demonstrations):
+        raise ValueError(f"demonstrations must be Demonstrations, got {checks.shown(demonstrations)}")
+    for name, value in (("observation", observation), ("action", action)):
+        if not isinstance(value, Normalizer):
+            raise ValueError(f"{name} must be a Normalizer of the demonstrations, got {checks.shown(value)}")
+    for name, size in (("obs_horizon", obs_horizon), ("horizon", horizon), ("action_horizon", action_horizon)):
+        checks.whole(name, size)
     if not 1 <= obs_horizon <= horizon or not 1 <= action_horizon <= horizon:
         raise ValueError(
             f"obs_horizon and action_horizon lie in 1..horizon, got {obs_horizon}, {action_horizon} and {horizon}"

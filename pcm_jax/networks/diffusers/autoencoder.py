@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.networks import fields
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, Sampler, UpBlock
-from pcm_jax.networks.diffusers.layers import Settings
+from pcm_jax.networks.diffusers.layers import ACTIVATIONS, Settings
 from pcm_jax.networks.diffusers.unet import output
 from pcm_jax.types import Array
 
@@ -92,6 +93,9 @@ class _Autoencoder(nn.Module):
     scaling_factor: float = 0.18215
     dtype: DTypeLike = jnp.float32
 
+    def _check(self) -> None:
+        fields.check(self, free=("shift_factor",), known={"act_fn": ACTIVATIONS})
+
     def _coders(self, latent_channels: int, encoded: int) -> tuple[Encoder, Decoder]:
         s = Settings(self.norm_num_groups, 1e-6, self.act_fn, dtype=self.dtype)
         shared = (self.block_out_channels, self.layers_per_block, s, self.mid_block_add_attention)
@@ -121,6 +125,7 @@ class AutoencoderKL(_Autoencoder):
     shift_factor: float | None = None
 
     def setup(self) -> None:
+        self._check()
         self.encoder, self.decoder = self._coders(self.latent_channels, 2 * self.latent_channels)
         if self.use_quant_conv:
             self.quant_conv = _pointwise(2 * self.latent_channels)
@@ -152,6 +157,7 @@ class VQModel(_Autoencoder):
     vq_embed_dim: int | None = None
 
     def setup(self) -> None:
+        self._check()
         self.encoder, self.decoder = self._coders(self.latent_channels, self.latent_channels)
         width = self.vq_embed_dim or self.latent_channels
         self.quant_conv, self.post_quant_conv = _pointwise(width), _pointwise(self.latent_channels)

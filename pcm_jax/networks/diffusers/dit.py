@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.networks import fields
 from pcm_jax.networks.diffusers.attention import Attention, FeedForward
 from pcm_jax.networks.diffusers.conditioning import label_features
 from pcm_jax.networks.diffusers.layers import Settings, TimestepEmbedding, sinusoidal
@@ -77,6 +78,7 @@ class DiTTransformer2DModel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        fields.check(self)
         s, dtype = Settings(dtype=self.dtype), x.dtype
         label = jnp.asarray(self._label(cond, x.shape[0]))
         width, patch = self.num_attention_heads * self.attention_head_dim, self.patch_size

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.networks import fields
 from pcm_jax.networks.diffusers.attention import Attention, FeedForward, project
 from pcm_jax.networks.diffusers.conditioning import part
 from pcm_jax.networks.diffusers.layers import Settings, TimestepEmbedding, sinusoidal
@@ -109,6 +110,7 @@ class SD3Transformer2DModel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        fields.check(self, zero=("dual_attention_layers",))
         s, dtype, batch = Settings(dtype=self.dtype), x.dtype, x.shape[0]
         text = part(cond, "text", batch, self.joint_attention_dim, _COND)
         pooled = part(cond, "pooled", batch, self.pooled_projection_dim, _COND)

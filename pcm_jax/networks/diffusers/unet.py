@@ -13,10 +13,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.networks import fields
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, Sampler, UpBlock
 from pcm_jax.networks.diffusers.conditioning import class_features, example
-from pcm_jax.networks.diffusers.layers import GaussianFourier, Settings, TimestepEmbedding, sinusoidal
+from pcm_jax.networks.diffusers.layers import ACTIVATIONS, GaussianFourier, Settings, TimestepEmbedding, sinusoidal
 from pcm_jax.types import Array, Cond
 
 
@@ -63,6 +64,8 @@ class UNet2DModel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        known = {"mid_block_type": ("UNetMidBlock2D",), "act_fn": ACTIVATIONS}
+        fields.check(self, zero=("downsample_padding",), free=("freq_shift",), known=known)
         channels, count = self.block_out_channels, len(self.block_out_channels)
         s = Settings(self.norm_num_groups, self.norm_eps, self.act_fn, self.resnet_time_scale_shift, dtype=self.dtype)
         silu = dataclasses.replace(s, activation="silu")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from pcm_jax.networks import fields
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.networks.diffusers.blocks import Attending, DownBlock, Kind, MidBlock, UpBlock
 from pcm_jax.networks.diffusers.conditioning import class_features, example, text_and_sizes
@@ -80,6 +81,9 @@ class UNet2DConditionModel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, t: Array, cond: Cond = None) -> Array:
+        known = dict.fromkeys(("act_fn", "time_embedding_act_fn", "timestep_post_act"), ACTIVATIONS)
+        flags = ("only_cross_attention",)
+        fields.check(self, zero=("downsample_padding",), free=("freq_shift",), flags=flags, known=known)
         channels, count = self.block_out_channels, len(self.block_out_channels)
         s = self._settings()
         dtype = x.dtype

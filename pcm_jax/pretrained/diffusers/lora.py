@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
+from pcm_jax.files import reads
 from pcm_jax.lora import LoRA
 from pcm_jax.pretrained.diffusers.config import read_json
 from pcm_jax.pretrained.diffusers.keys import key_map
@@ -45,6 +46,7 @@ class _Part(NamedTuple):
     tensor: Tensor
 
 
+@reads("path")
 def load_lora(path: str | Path, model: Denoiser, *, skip: str | None = None) -> LoRA:
     r"""The factors of a LoRA file: dW = (alpha / r) B A for each layer, with alpha / r in B, so that `scale` is 1.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
+from experiments.campaigns.latent import few, tiny
 from experiments.paper import hosts, images
 from experiments.paper.config import LDMCelebA
-from tests.experiments.paper.folders import few, tiny
 
 
 def main(model, data, out):

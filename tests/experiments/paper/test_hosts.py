@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.campaigns import latent as folders
 from experiments.figures import ROOT
 from experiments.paper import hosts, images
 from experiments.paper.config import LDMCelebA
 from pcm_jax.metrics import Moments
-from tests.experiments.paper import folders
 
 
 def test_two_hosts_find_what_one_does(tmp_path):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.campaigns import latent as folders
+from experiments.campaigns.latent import few
 from experiments.paper import images, report
 from experiments.paper.config import LDMCelebA, StableDiffusion
 from experiments.paper.subject import load
 from experiments.paper.training import tuned_models
 from pcm_jax.metrics import Moments
-from tests.experiments.paper import folders
-from tests.experiments.paper.folders import few
 
 
 def silent():
