@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # PyTorch's own environment, for make parity. One that has torch and diffusers already: make parity PARITY_VENV=DIR
 PARITY_VENV ?= .venv-parity
+# The documentation's environment, for make docs.
+DOCS_VENV ?= .venv-docs
 # Test processes; 0 runs them in this one.
 WORKERS ?= 2
 # More for pytest, the demo or the benchmark: make test ARGS="-k window"
@@ -17,7 +19,7 @@ READY := $(VENV)/.stamp
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test fast lint demo pcm bench accelerator parity readme clean distclean
+.PHONY: help venv test fast lint demo pcm bench accelerator parity readme docs clean distclean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,13 +76,27 @@ parity: $(READY) $(PARITY_VENV)/bin/python ## Compare imported models and sample
 	$(RUN) -m experiments.import_study --folders experiments/out/parity
 	$(RUN) -m experiments.schedulers --reference experiments/out/parity/schedulers
 
-readme: $(READY) ## Write README's tables anew from experiments/results
+# The reference is read from the package itself, so this environment also sees what the first one holds.
+$(DOCS_VENV)/.stamp: requirements-docs.txt $(READY)
+	@echo "Installing Sphinx into $(DOCS_VENV) ..."
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r requirements-docs.txt
+	@$(RUN) -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(DOCS_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth"
+	@touch $@
+
+docs: $(DOCS_VENV)/.stamp ## Build the documentation into docs/_build/html and check its links
+	rm -rf docs/_build
+	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+	$(RUN) -m experiments.site check
+
+readme: $(READY) ## Write the tables of README and docs anew from experiments/results
 	$(RUN) -m experiments.readme
 
 clean: ## Remove caches, builds and scratch output
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis experiments/out
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis experiments/out docs/_build
 	find pcm_jax experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
-	rm -rf .venv-parity
+	rm -rf .venv-parity .venv-docs
 	$(if $(strip $(VENV)),rm -rf $(VENV),@true)

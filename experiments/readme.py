@@ -1,9 +1,10 @@
-"""README's tables, generated: what stands between `<!-- begin:NAME -->` and `<!-- end:NAME -->` comes from JSON.
+"""Tables of README.md and of docs/, generated: what stands between `<!-- begin:NAME -->` and its end comes from JSON.
 
     python -m experiments.readme            # write
-    python -m experiments.readme --check    # exit 1 when README is stale
+    python -m experiments.readme --check    # exit 1 when a file is stale
 
-To add a table, add a renderer to RENDERERS and its two markers to README.md.
+To add a table, add a renderer to RENDERERS and the two markers `<!-- begin:NAME -->` and `<!-- end:NAME -->` to a page.
+`NAME.PART` is another view of `NAME.json`; `api.ROOM` lists the public names of a room of the package.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from typing import Any
 import tyro
 
 from experiments.figures import RESULTS, ROOT
+from experiments.site import public, tables
+from experiments.site.tables import cell as _cell
+from experiments.site.tables import number as _number
+from experiments.site.tables import table as _table
 from pcm_jax.files import write_text
 
 _BLOCK = re.compile(
@@ -231,8 +236,14 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "pcm_ablation": ablation,
     "peers": peers,
     "recipes": recipes,
+    **tables.RENDERERS,
 }
-"""NAME -> what makes the text of block NAME from `<NAME>.json`; None leaves the block as it is."""
+"""NAME -> what makes block NAME from the JSON called as NAME is up to its first dot; None leaves it as it is."""
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The files that may hold blocks."""
+    return [root / "README.md", *sorted(path for path in (root / "docs").rglob("*.md") if "_build" not in path.parts)]
 
 
 def render(text: str, results: Path = RESULTS) -> str:
@@ -244,9 +255,11 @@ def render(text: str, results: Path = RESULTS) -> str:
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]
+        if name.startswith("api."):
+            return match["begin"] + public.reference(name.removeprefix("api.")) + match["end"]
         if name not in RENDERERS:
-            raise ValueError(f"README block {name!r} has no renderer; known: {', '.join(sorted(RENDERERS))}")
-        source = results / f"{name}.json"
+            raise ValueError(f"block {name!r} has no renderer; known: {', '.join(sorted(RENDERERS))}")
+        source = results / f"{name.split('.')[0]}.json"
         body = RENDERERS[name](json.loads(source.read_text())) if source.exists() else None
         return match["begin"] + (match["body"] if body is None else body) + match["end"]
 
@@ -256,34 +269,25 @@ def render(text: str, results: Path = RESULTS) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int]) -> str:
-    rule = ["---:" if column in numeric else "---" for column in range(len(titles))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows))
-
-
-def _cell(value: Any, show: Callable[[Any], str]) -> str:
-    return "" if value is None else show(value).replace("|", "\\|")
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and not value.is_integer() else str(value).removesuffix(".0")
-
-
-def main(check: bool = False, readme: Path = ROOT / "README.md", results: Path = RESULTS) -> None:
-    """Write README's tables anew from experiments/results.
+def main(check: bool = False, files: Sequence[Path] = (), results: Path = RESULTS) -> None:
+    """Write the tables of README and docs anew from experiments/results.
 
     Args:
         check: write nothing; exit 1 when a table is stale.
-        readme: the file.
+        files: only these.
         results: the folder with the JSON.
     """
-    old = readme.read_text()
-    new = render(old, results)
-    if new == old:
-        return
-    if check:
-        sys.exit(f"{readme.name} is stale: run python -m experiments.readme")
-    write_text(readme, new)
+    stale = []
+    for file in files or pages():
+        old = file.read_text()
+        new = render(old, results)
+        if new == old:
+            continue
+        stale.append(file.name)
+        if not check:
+            write_text(file, new)
+    if check and stale:
+        sys.exit(f"{', '.join(stale)} is stale: run python -m experiments.readme")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pcm_jax.trees import first_mismatch, flatten, unflatten
 from pcm_jax.types import PyTree
 
 FULL = os.strerror(errno.ENOSPC)
+"""What the system says of a disk without room."""
 
 
 @dataclasses.dataclass(frozen=True)

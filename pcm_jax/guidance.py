@@ -14,6 +14,7 @@ from pcm_jax import checks
 from pcm_jax.types import Array, Cond, ModelFn, Params, is_shared, rows_of
 
 Null = int | float | tuple[tuple[str, int | float], ...]
+"""What "no condition" is, hashable: see `classifier_free`."""
 
 
 def _guide(model_fn: ModelFn, scale: float, params: Params, x: Array, t: Array, null: Cond, given: Cond) -> Array:

@@ -12,13 +12,20 @@ import jax
 import numpy as np
 
 Array: TypeAlias = jax.Array
+"""An array of JAX."""
 ArrayLike: TypeAlias = jax.Array | np.ndarray
+"""An array of JAX or NumPy."""
 PyTree: TypeAlias = Any
+"""Nested containers of arrays."""
 Params: TypeAlias = PyTree
+"""Of a network: any pytree."""
 Cond: TypeAlias = PyTree
+"""What a network is conditioned on: None, or a pytree whose leaves have the batch axis first."""
 
 PredictionType: TypeAlias = Literal["epsilon", "data", "v", "velocity", "edm"]
+"""What a network returns."""
 Spacing: TypeAlias = Literal["leading", "trailing", "linspace", "karras"]
+"""How a schedule's times are spread over the steps."""
 
 
 @jax.tree_util.register_dataclass

@@ -55,6 +55,9 @@ HOME = {
 }
 """Libraries that one room alone may import."""
 
+FRONT = {"__init__", "__main__"}
+"""Files beside the rooms, which see all of them."""
+
 USERS = ("tests", "experiments/recipes", "experiments/campaigns")
 """Folders that do what users do, with any library of theirs."""
 
@@ -87,8 +90,7 @@ def violations(source: str, path: str) -> list[str]:
     room = parts[1] if library else None
     below: set[str] = set()
     complaints = []
-    # The facade, and the command that does what a user of it does.
-    if library and room not in ("__init__", "__main__"):
+    if library and room not in FRONT:
         level = next((level for level, rooms in enumerate(LAYERS) if room in rooms), None)
         if level is None:
             return [f"{path}: room {room} has no place in LAYERS"]
@@ -105,7 +107,7 @@ def violations(source: str, path: str) -> list[str]:
             why = f"belongs to pcm_jax/{HOME[top]} alone"
         elif room in CORE and top != "pcm_jax" and top not in CORE_MAY_IMPORT:
             why = "is no library of the core"
-        elif library and room not in ("__init__", "__main__") and top == "pcm_jax" and target not in below:
+        elif library and room not in FRONT and top == "pcm_jax" and target not in below:
             why = f"is not below {room}"
         if why:
             complaints.append(f"{path}:{line}: {name} {why}")

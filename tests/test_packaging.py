@@ -1,4 +1,4 @@
-"""What a user gets from pip: every module, the type marker, the weights; and README names commands that exist."""
+"""What a user gets from pip: every module, the type marker, the weights; and commands in README and docs exist."""
 
 import re
 import shutil
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pcm_jax
+from experiments.readme import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -131,7 +132,7 @@ def test_the_package_checks_itself():
 
 
 def stale_commands(readme: str, makefile: str) -> list[str]:
-    """Targets that README calls with make in code and that the Makefile lacks."""
+    """Targets that a text calls with make in code and that the Makefile lacks."""
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", readme, re.DOTALL))
     called = re.findall(r"\bmake[ \t]+([a-z][a-z-]*)", code)
     defined = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
@@ -139,9 +140,10 @@ def stale_commands(readme: str, makefile: str) -> list[str]:
 
 
 @pytest.mark.fast
-def test_commands_in_readme_exist():
-    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    assert "make demo" in readme and "make test" in readme
+def test_commands_in_readme_and_docs_exist():
+    front, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    assert "make demo" in front and "make test" in front
+    readme = "\n".join(page.read_text() for page in pages())
     assert stale_commands(readme, makefile) == []
     assert stale_commands("run `make coffee`, not make tea", makefile) == ["coffee"]
     called = {module.replace(".", "/") for module in re.findall(r"python3? -m (experiments\.\w+)", readme)}

@@ -5,7 +5,7 @@
 
 Counted are network calls that wait for each other, each of them a batch of rows, until the sample's RMS error against
 the sequential sampler stays under .1, .01 and .001; and the rows. A method with settings of its own is shown at its
-best. Push-T's observations come from its demonstrations (--data, see the README). Each finished cell is kept in
+best. Push-T's observations come from its demonstrations (--data). Each finished cell is kept in
 peers.json, so that a study that was stopped goes on where it was; cells of another model, seed or number of samples are
 measured anew. On two CPU cores a cell takes seconds for digits and Push-T, and minutes for fashion.
 """

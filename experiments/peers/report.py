@@ -1,4 +1,4 @@
-"""The leaderboard on the console and as a picture; README's table is made by experiments.readme."""
+"""The leaderboard on the console and as a picture; the site's table is made by experiments.readme."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy as np
 from pcm_jax import checks
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "emoji32", "emoji64")
+"""Names that `load_source` takes."""
 
 
 class ImageBatch(TypedDict):

@@ -35,6 +35,7 @@ class Along:
 
 
 WHOLE = Along()
+"""Nothing is split: every device holds all of it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pcm_jax.trees import fingerprint, flatten
 from pcm_jax.types import ModelFn, Params
 
 ADAPTERS = Path(__file__).parent / "adapters"
+"""The folder of the shipped adapters."""
 
 
 class Adapted(Protocol):

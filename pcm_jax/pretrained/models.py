@@ -22,6 +22,7 @@ from pcm_jax.schedules import Schedule
 from pcm_jax.types import ModelFn, Params, PredictionType
 
 WEIGHTS = Path(__file__).parent / "weights"
+"""The folder of the shipped models."""
 
 _SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear_vp": schedules.linear_vp,

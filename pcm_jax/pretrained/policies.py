@@ -21,6 +21,7 @@ from pcm_jax.pretrained.shipped import elsewhere
 from pcm_jax.schedules import cosine_vp
 
 POLICIES = Path(__file__).parent / "policies"
+"""The folder of the shipped policies of robots."""
 
 
 @dataclasses.dataclass(frozen=True)

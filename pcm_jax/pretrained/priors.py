@@ -16,6 +16,7 @@ from pcm_jax.trees import fingerprint
 from pcm_jax.types import Params
 
 PRIORS = Path(__file__).parent / "priors"
+"""The folder of the shipped priors."""
 
 _DTYPES = {
     "mean": jnp.bfloat16,

@@ -1,4 +1,4 @@
-"""README's tables come from JSON, and are the ones of the JSON beside it."""
+"""Tables of README and docs come from JSON, and are the ones of the JSON beside them."""
 
 import json
 import subprocess
@@ -117,26 +117,42 @@ def test_check_finds_a_stale_table_and_writes_nothing(tmp_path):
     file = tmp_path / "README.md"
     file.write_text(TEXT)
     with pytest.raises(SystemExit, match=r"README\.md is stale"):
-        readme.main(check=True, readme=file, results=tmp_path)
+        readme.main(check=True, files=[file], results=tmp_path)
     assert file.read_text() == TEXT
-    readme.main(readme=file, results=tmp_path)
-    readme.main(check=True, readme=file, results=tmp_path)
+    readme.main(files=[file], results=tmp_path)
+    readme.main(check=True, files=[file], results=tmp_path)
     assert "| DDIM-50 |" in file.read_text()
 
 
-def committed(folder):
-    """The results of the last commit, in `folder`."""
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """A folder with the results of the last commit."""
+    folder = tmp_path_factory.mktemp("committed")
     where = figures.RESULTS.relative_to(figures.ROOT)
-    for name in readme.RENDERERS:
-        show = ["git", "show", f"HEAD:{where}/{name}.json"]
+    for stem in {name.split(".")[0] for name in readme.RENDERERS}:
+        show = ["git", "show", f"HEAD:{where}/{stem}.json"]
         found = subprocess.run(show, cwd=figures.ROOT, capture_output=True)
         if found.returncode == 0:  # a table whose study has not been committed yet stays as it is
-            (folder / f"{name}.json").write_bytes(found.stdout)
+            (folder / f"{stem}.json").write_bytes(found.stdout)
     return folder
 
 
-def test_the_repository_readme_is_current(tmp_path):
-    text = (figures.ROOT / "README.md").read_text()
-    # After make demo the results here are this machine's own; README then still shows the committed ones.
-    assert text in (readme.render(text), readme.render(text, committed(tmp_path))), "run python -m experiments.readme"
-    assert all(f"<!-- begin:{name} -->" in text for name in readme.RENDERERS)
+@pytest.mark.parametrize("page", readme.pages(), ids=lambda page: str(page.relative_to(figures.ROOT)))
+def test_the_pages_of_the_repository_are_current(page, committed):
+    text = page.read_text()
+    # After make demo the results here are this machine's own; the pages then still show the committed ones.
+    assert text in (readme.render(text), readme.render(text, committed)), "run python -m experiments.readme"
+
+
+def test_every_table_is_on_a_page():
+    text = "\n".join(page.read_text() for page in readme.pages())
+    assert [name for name in readme.RENDERERS if f"<!-- begin:{name} -->" not in text] == []
+
+
+def test_a_part_reads_the_same_file(tmp_path):
+    rows = [ROW | {"method": method, "evaluations": 640} for method in ("sequential", "Picard", "PCM + secant")]
+    about = {"config": {"images": 64, "tol": 0.01}, "command": "make demo", "device": "cpu", "commit": "abc"}
+    (tmp_path / "demo.json").write_text(json.dumps({"rows": rows, **about}))
+    text = readme.render("<!-- begin:demo.short -->\n<!-- end:demo.short -->\n", tmp_path)
+    assert "| DDIM-50 | Picard | 10.2 | 10 | 0.0002 | 0.0081 |" in text and "PCM" not in text
+    assert "64 digits, `tol=0.01`. `make demo`, cpu, commit abc." in text

@@ -46,7 +46,8 @@ SMALL = {
     "parallel.pmap": entry(pcm.parallel.pmap, "axis_name", num_devices=whole(1, optional=True)),
     "parallel.shard_map": entry(pcm.parallel.shard_map, "axis_name", "data_axis", mesh=whole(1, optional=True)),
     "parallel.constrained": entry(
-        pcm.parallel.constrained, mesh=instance(MESH), rows=Kind(("a", "b"), (3, ("a",), ("a", "a"), ("a", "c"), (3, "b"), "ab")),
+        pcm.parallel.constrained, mesh=instance(MESH),
+        rows=Kind(("a", "b"), (3, ("a",), ("a", "a"), ("a", "c"), (3, "b"), "ab")),
     ),
     "parallel.inside": entry(pcm.parallel.inside, axis_name=Kind("i", (3, None, 2.5, ["i"]))),
     "checkpoint.Checkpoints": entry(
