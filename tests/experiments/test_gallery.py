@@ -15,8 +15,7 @@ from experiments.figures import RESULTS
 from experiments.gallery import page
 from experiments.gallery.sprites import Draw, run_draw
 from experiments.pcm_study import GUESS, METHODS
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+from experiments.site import look
 
 
 def silent():
@@ -39,9 +38,9 @@ def written(folder):
 
 def opened(path, tmp_path, fragment=""):
     """The page's DOM after its script ran, from a browser that may not use the network."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    browser = look.browser()
     if browser is None:
-        pytest.skip(f"no browser here; install one of {', '.join(BROWSERS)}")
+        pytest.skip(f"no browser here; install one of {', '.join(look.BROWSERS)}")
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000", "--dump-dom"]
     done = subprocess.run(

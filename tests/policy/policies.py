@@ -1,22 +1,21 @@
 """A small policy with random weights: quick, nonlinear, and sensitive to what it observes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.campaigns import toys
 from pcm_jax.data.robots import Normalizer
-from pcm_jax.pretrained import PolicyConfig, build_policy
+from pcm_jax.pretrained import build_policy
 
-CONFIG = PolicyConfig(
+# A little larger than the campaigns' own: what is compared here has to be nonlinear.
+CONFIG = dataclasses.replace(
+    toys.POLICY,
     name="small",
-    network={"name": "mlp", "width": 16, "depth": 1, "observations": True},
+    network=toys.POLICY.network | {"width": 16},
     num_steps=20,
-    observation_size=3,
-    action_size=2,
-    obs_horizon=2,
-    horizon=8,
-    action_horizon=4,
-    tasks=("toy",),
 )
 
 
