@@ -62,7 +62,7 @@ bench: $(READY) ## Measure overhead, rounds and cost per device into experiments
 	$(RUN) -m experiments.bench $(ARGS)
 
 accelerator: $(READY) ## Measure seconds on one GPU or TPU, under eight minutes
-	$(RUN) -m experiments.accelerator $(ARGS)
+	$(RUN) -m experiments.bench.accelerator $(ARGS)
 
 # Not pinned to a build: where pip is told of an index with CPU builds of torch, this saves gigabytes.
 $(PARITY_VENV)/bin/python:
@@ -73,8 +73,8 @@ $(PARITY_VENV)/bin/python:
 parity: $(READY) $(PARITY_VENV)/bin/python ## Compare imported models and samplers with PyTorch's own outputs
 	$(PARITY_VENV)/bin/python tests/reference/make_models.py --folders experiments/out/parity
 	$(PARITY_VENV)/bin/python tests/reference/make_schedulers.py --out experiments/out/parity/schedulers
-	$(RUN) -m experiments.import_study --folders experiments/out/parity
-	$(RUN) -m experiments.schedulers --reference experiments/out/parity/schedulers
+	$(RUN) -m experiments.parity.imports --folders experiments/out/parity
+	$(RUN) -m experiments.parity.schedulers --reference experiments/out/parity/schedulers
 
 # The reference is read from the package itself, so this environment also sees what the first one holds.
 $(DOCS_VENV)/.stamp: requirements-docs.txt $(READY)
@@ -91,7 +91,7 @@ docs: $(DOCS_VENV)/.stamp ## Build the documentation into docs/_build/html and c
 	$(RUN) -m experiments.site check
 
 readme: $(READY) ## Write the tables of README and docs anew from experiments/results
-	$(RUN) -m experiments.readme
+	$(RUN) -m experiments.site.readme
 
 clean: ## Remove caches, builds and scratch output
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis experiments/out docs/_build

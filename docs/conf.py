@@ -19,7 +19,7 @@ exclude_patterns = ["_build", "_ext", "_static"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
-# Blocks that experiments.readme writes stand between comments, which Sphinx keeps out of the page.
+# Blocks that experiments.site.readme writes stand between comments, which Sphinx keeps out of the page.
 highlight_language = "python"
 
 autodoc_member_order = "bysource"

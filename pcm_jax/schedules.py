@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax import checks
+from pcm_jax.grids import explicit_times, index_times, karras_sigmas, no_offset
 from pcm_jax.types import Array, ArrayLike, Spacing
 
 
@@ -45,50 +46,6 @@ class Schedule(Protocol):
 
     def sample_times(self, key: Array, num: int) -> Array:
         """Draw `num` training times."""
-
-
-def _explicit(spacing: Sequence[float], num_steps: int, last: float, offset: int) -> np.ndarray:
-    """Times that the caller chose, `last` the noisiest there is."""
-    _no_offset(offset)
-    try:
-        times = np.asarray(spacing, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"spacing must be a name or {num_steps} times, got {spacing!r}") from None
-    if times.shape != (num_steps,) or not np.all(np.diff(times) < 0):
-        raise ValueError(f"explicit times must be {num_steps} strictly decreasing numbers, got {times.tolist()}")
-    if np.isfinite(last) and not 0 <= times[-1] <= times[0] <= last:
-        raise ValueError(f"explicit times must lie in 0..{last:g}, got {times[0]:g} .. {times[-1]:g}")
-    return times
-
-
-def _timesteps(num_train: int, num_steps: int, spacing: str, offset: int) -> np.ndarray:
-    """Training indices of a sampler: table 2 of arXiv 2305.08891, the grids that diffusers uses for DDIM."""
-    num_steps, offset = checks.whole("num_steps", num_steps), checks.whole("offset", offset, 0)
-    if num_steps > num_train:
-        raise ValueError(f"num_steps must lie in 1..{num_train} (the number of training steps), got {num_steps}")
-    if spacing == "leading":
-        times = (np.arange(num_steps)[::-1] * (num_train // num_steps) + offset).astype(np.float64)
-    elif spacing == "trailing":
-        # Steps added up, as diffusers does, and not multiplied out: ties round to the same side.
-        times = (np.round(np.arange(num_train, 0, -num_train / num_steps)) - 1)[:num_steps]
-    elif spacing == "linspace":
-        times = np.round(np.linspace(0, num_train - 1, num_steps))[::-1].astype(np.float64)
-    else:
-        raise ValueError(f"unknown spacing {spacing!r} for this schedule; choose leading, trailing or linspace")
-    if times[0] > num_train - 1 or times[-1] < 0:
-        raise ValueError(f"offset {offset} moves the grid outside 0..{num_train - 1}; lower the offset")
-    return times
-
-
-def _no_offset(offset: int) -> None:
-    if offset:
-        raise ValueError(f"offset {offset} has a meaning on grids of training indices alone; leave it out here")
-
-
-def _karras_sigmas(sigma_max: float, sigma_min: float, num_steps: int, rho: float = 7.0) -> np.ndarray:
-    """sigma_i = (max^(1/rho) + i/(n-1) (min^(1/rho) - max^(1/rho)))^rho: EDM (arXiv 2206.00364), equation 5."""
-    ramp = np.linspace(0.0, 1.0, num_steps)
-    return (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +101,12 @@ class VP:
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         if not isinstance(spacing, str):
-            return _explicit(spacing, num_steps, self.num_train_steps - 1, offset)
+            return explicit_times(spacing, num_steps, self.num_train_steps - 1, offset)
         if spacing != "karras":
-            return _timesteps(self.num_train_steps, num_steps, spacing, offset)
-        _no_offset(offset)
+            return index_times(self.num_train_steps, num_steps, spacing, offset)
+        no_offset(offset)
         ends = np.exp(self._log_ratio[[-1, 0]])
-        return np.asarray(self.time_at(_karras_sigmas(float(ends[0]), float(ends[1]), num_steps)))
+        return np.asarray(self.time_at(karras_sigmas(float(ends[0]), float(ends[1]), num_steps)))
 
     def sample_times(self, key: Array, num: int) -> Array:
         return jax.random.randint(key, (num,), 0, self.num_train_steps).astype(jnp.float32)
@@ -236,7 +193,7 @@ class RectifiedFlow:
 
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """trailing: sigma = 1, 1 - 1/n, .., 1/n. linspace: 1 .. 1/N. Explicit times are taken before the shift."""
-        _no_offset(offset)
+        no_offset(offset)
         if isinstance(spacing, str):
             if spacing not in ("trailing", "linspace"):
                 raise ValueError(f"rectified flow has trailing and linspace grids, not {spacing!r}")
@@ -244,7 +201,7 @@ class RectifiedFlow:
             last = 1.0 / num_steps if spacing == "trailing" else 1.0 / self.num_train_steps
             sigma = np.linspace(1.0, last, num_steps)
         else:
-            sigma = _explicit(spacing, num_steps, self.num_train_steps, offset) / self.num_train_steps
+            sigma = explicit_times(spacing, num_steps, self.num_train_steps, offset) / self.num_train_steps
         return self.num_train_steps * self.shift * sigma / (1.0 + (self.shift - 1.0) * sigma)
 
     def sample_times(self, key: Array, num: int) -> Array:
@@ -286,12 +243,12 @@ class EDM:
     def times(self, num_steps: int, spacing: Spacing | Sequence[float], offset: int = 0) -> np.ndarray:
         """The only named grid is karras; explicit times are ln(sigma) / 4."""
         if not isinstance(spacing, str):
-            return _explicit(spacing, num_steps, np.inf, offset)
-        _no_offset(offset)
+            return explicit_times(spacing, num_steps, np.inf, offset)
+        no_offset(offset)
         if spacing != "karras":
             raise ValueError(f"EDM has the karras grid, not {spacing!r}")
         num_steps = checks.whole("num_steps", num_steps)
-        return np.log(_karras_sigmas(self.sigma_max, self.sigma_min, num_steps, self.rho)) / 4.0
+        return np.log(karras_sigmas(self.sigma_max, self.sigma_min, num_steps, self.rho)) / 4.0
 
     def sample_times(self, key: Array, num: int) -> Array:
         """ln(sigma) ~ N(log_mean, log_std^2)."""

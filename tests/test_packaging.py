@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pcm_jax
-from experiments.readme import pages
+from experiments.site.readme import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -139,6 +139,10 @@ def stale_commands(readme: str, makefile: str) -> list[str]:
     return sorted(set(called) - defined)
 
 
+CALLING = ("pcm_jax", *(f"experiments/{name}" for name in ("results", "pcm", "models", "bench", "robots")))
+"""Folders whose cards, results and docstrings name the command that makes them."""
+
+
 @pytest.mark.fast
 def test_commands_in_readme_and_docs_exist():
     front, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
@@ -146,9 +150,15 @@ def test_commands_in_readme_and_docs_exist():
     readme = "\n".join(page.read_text() for page in pages())
     assert stale_commands(readme, makefile) == []
     assert stale_commands("run `make coffee`, not make tea", makefile) == ["coffee"]
-    called = {module.replace(".", "/") for module in re.findall(r"python3? -m (experiments\.\w+)", readme)}
+    kinds = ("**/*.md", "**/*.json", "**/*.py", "**/*.html")
+    texts = [path.read_text() for kind in kinds for folder in CALLING for path in (ROOT / folder).glob(kind)]
+    called = set(re.findall(r"(?:python3?|\$\(RUN\)) -m (experiments(?:\.\w+)+)", "\n".join([readme, makefile, *texts])))
+    assert len(called) > 20
+    places = {name: ROOT / name.replace(".", "/") for name in called}
     missing = [
-        path for path in called if not ((ROOT / f"{path}.py").exists() or (ROOT / path / "__main__.py").exists())
+        name
+        for name, path in places.items()
+        if not (path.with_suffix(".py").exists() or (path / "__main__.py").exists())
     ]
     assert missing == []
 

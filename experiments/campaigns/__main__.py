@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 
 from experiments.campaigns.common import Options
-from experiments.figures import RESULTS
+from experiments.common.figures import RESULTS
 
 CASES = {"exactness": 10_000, "files": 1000, "kills": 100, "recurrences": 10_000, "soak": 10_000}
 

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from experiments.figures import RESULTS, ROOT, record, write_result
+from experiments.common.figures import RESULTS, ROOT, record, write_result
 
 Case = dict[str, Any]
 """JSON; what a campaign found out about one case."""

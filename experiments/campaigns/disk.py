@@ -18,7 +18,7 @@ from typing import Any
 from experiments.campaigns.common import Case
 from experiments.campaigns.processes import Run
 from experiments.campaigns.victim import VICTIMS
-from experiments.figures import ROOT
+from experiments.common.figures import ROOT
 
 SCRATCH = ("unfinished-*", "*.tmp", "*.orbax-checkpoint-tmp*")
 """Names of what is being written."""

@@ -23,7 +23,7 @@ from rich.console import Console
 from experiments.campaigns.common import Case, Options, finish, run_cases
 from experiments.campaigns.damage import damage, restore
 from experiments.campaigns.good_files import READERS
-from experiments.figures import ROOT
+from experiments.common.figures import ROOT
 
 SECONDS, MEGABYTES = 1.0, 200.0
 BLIND = ("metadata",)

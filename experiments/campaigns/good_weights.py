@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import fd_sums
 from experiments.campaigns import latent, pth
 from experiments.campaigns.toys import drawn
+from experiments.pcm import fd_sums
 from pcm_jax import networks
 from pcm_jax.metrics import Moments
 from pcm_jax.metrics.torch_legacy import load_state_dict

@@ -20,7 +20,7 @@ _SERVER.set_forkserver_preload(
     [
         "experiments.campaigns.victim",
         "experiments.coverage.random",
-        "experiments.digits",
+        "experiments.models.digits",
         "experiments.gallery.page",
         "experiments.gallery.sprites",
         "experiments.paper.images",

@@ -106,8 +106,8 @@ def fitted(folder: Path) -> str:
 
 def base(folder: Path) -> str:
     """Base training of a small digits model, with its measurement."""
-    from experiments.base_model import run_train
-    from experiments.digits import ABOUT, Train
+    from experiments.models.base_model import run_train
+    from experiments.models.digits import ABOUT, Train
 
     config = Train(out=folder, steps=30, judged=20, width=16, depth=1, ship=False)
     outcome = run_train(config, "digits", {"name": "mlp", "width": 16, "depth": 1}, ABOUT, QUIET)

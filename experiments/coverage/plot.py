@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from experiments.plots import count_rounds
+from experiments.common.plots import count_rounds
 
 ROUNDS = 30
 """Shown at most."""

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import track
 
 import pcm_jax
+from experiments.common.figures import command_line, record, write_result
 from experiments.coverage import analytic
-from experiments.figures import command_line, record, write_result
 from pcm_jax.files import write_text
 
 GROUP = 16

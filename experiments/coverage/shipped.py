@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import track
 
 import pcm_jax as pcm
-from experiments import study
+from experiments.common import study
+from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.coverage import plot
-from experiments.figures import RESULTS, command_line, record, write_result
-from experiments.priors import observations
+from experiments.models.priors import observations
 from pcm_jax.files import write_text
 from pcm_jax.pretrained import available_adapters, load, load_adapter, load_policy
 from pcm_jax.priors import GaussianPrior

@@ -14,9 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import plots, readme
-from experiments.figures import RESULTS
-from experiments.pcm_study import VISUAL
+from experiments.common import plots
+from experiments.common.figures import RESULTS
+from experiments.pcm.study import VISUAL
+from experiments.site import readme
 from pcm_jax.files import write_text
 from pcm_jax.pretrained import load
 
@@ -31,7 +32,7 @@ TABLES = {
     "demo": "The demo",
     "figures": "Every headline number",
 }
-"""Results that `experiments.readme` can render, in the page's order."""
+"""Results that `experiments.site.readme` can render, in the page's order."""
 PICTURES = {
     "emoji32_samples": "Emoji from the shipped model",
     "emoji32_latent_samples": "Emoji from the latent model",

@@ -11,10 +11,10 @@ import numpy as np
 import PIL.Image
 from rich.console import Console
 
-from experiments import study
-from experiments.figures import RESULTS, command_line, write_result
-from experiments.pcm_study import GUESS, METHODS
-from experiments.plots import tile
+from experiments.common import study
+from experiments.common.figures import RESULTS, command_line, write_result
+from experiments.common.plots import tile
+from experiments.pcm.study import GUESS, METHODS
 from pcm_jax.files import whole
 from pcm_jax.metrics import rms_error
 from pcm_jax.pretrained import available, load

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import pcm_jax as pcm
-from experiments.fd_sums import Sums
+from experiments.common.study import SLOPES
 from experiments.paper import hosts
 from experiments.paper.config import Images
 from experiments.paper.subject import Subject, load
 from experiments.paper.training import Tuned, tuned_models
-from experiments.study import SLOPES
+from experiments.pcm.fd_sums import Sums
 from pcm_jax.data import DATASETS, load_folder, load_source
 from pcm_jax.metrics import Features, Moments, frechet_distance, load_features, load_inception, paired, rounds_to
 from pcm_jax.trees import fingerprint

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments import plots
-from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.common import plots
+from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.paper.config import Images
 from experiments.paper.published import ROWS, Row
 

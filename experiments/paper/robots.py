@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from experiments.figures import command_line, write_result
+from experiments.common.figures import command_line, write_result
 from experiments.paper.report import published
 
 

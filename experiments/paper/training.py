@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments.common.study import SLOPES
 from experiments.paper.config import Images
 from experiments.paper.subject import Subject
-from experiments.study import SLOPES
 from pcm_jax import lora
 from pcm_jax.networks import factored
 from pcm_jax.pretrained import load_adapter, save_adapter

@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.figures import RESULTS, command_line, write_result
+from experiments.common.figures import RESULTS, command_line, write_result
 from experiments.peers import report
 from experiments.peers.measure import best
 from experiments.peers.methods import METHODS

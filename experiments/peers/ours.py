@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import pcm_jax as pcm
-from experiments import study
+from experiments.common import study
 from experiments.peers.problem import Case, Estimate
 
 ROUNDS = 48

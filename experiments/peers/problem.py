@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import pcm_jax as pcm
-from experiments import study
+from experiments.common import study
 from experiments.robots.environments import pusht_features
 from experiments.robots.train import PUSHT
 from pcm_jax.data.robots import load_pusht
-from pcm_jax.policy.policy import draw_noise
+from pcm_jax.policy.decision import draw_noise
 from pcm_jax.pretrained import PretrainedAdapter, available_adapters, load, load_adapter, load_policy
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling.network import call_rows, draw_step_noise

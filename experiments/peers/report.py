@@ -1,4 +1,4 @@
-"""The leaderboard on the console and as a picture; the site's table is made by experiments.readme."""
+"""The leaderboard on the console and as a picture; the site's table is made by experiments.site.readme."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments import plots
+from experiments.common import plots
 from experiments.peers.measure import THRESHOLDS
 from experiments.peers.methods import METHODS
+from experiments.peers.plot import leaderboard
 
 Cells = Sequence[Mapping[str, Any]]
 
@@ -61,4 +62,4 @@ def table(cells: Cells, model: str, solver: str) -> Table:
 def draw(cells: Cells, path: Path, *, furthest: int = 30) -> None:
     """Error against network calls, one panel for each setting."""
     drawn = [name for name in METHODS if name in STYLES]
-    plots.leaderboard(cells, path, settings=settings(cells), order=drawn, styles=STYLES, furthest=furthest)
+    leaderboard(cells, path, settings=settings(cells), order=drawn, styles=STYLES, furthest=furthest)

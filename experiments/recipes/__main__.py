@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 import pcm_jax as pcm
-from experiments.figures import RESULTS, record, write_result
+from experiments.common.figures import RESULTS, record, write_result
 from experiments.recipes import action_expert, alphafold3, diffusionlab, flax_pipeline, frameworks
 from experiments.recipes.common import Report
 

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import plots, study
-from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.common import plots, study
+from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.robots.evaluate import adapter_of
 from pcm_jax import lora
 from pcm_jax.data.robots import Normalizer

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from experiments.study import SLOPES, tuned
+from experiments.common.study import SLOPES, tuned
 from pcm_jax import schedules, solvers
 from pcm_jax.policy import Policy
 from pcm_jax.pretrained import PretrainedAdapter

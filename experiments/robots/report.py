@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from experiments.figures import RESULTS, command_line, record, write_result
+from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.robots import environments, latency
 from experiments.robots.environments import METAWORLD
 from experiments.robots.evaluate import Evaluate, adapter_of, policy_of, roll_out, run_evaluate

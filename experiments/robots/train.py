@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.figures import ROOT, STORAGE, command_line, device, versions, write_result
+from experiments.common.figures import ROOT, STORAGE, command_line, device, versions, write_result
 from experiments.robots import collect
 from experiments.robots.environments import METAWORLD, pusht_features
 from pcm_jax.data import batch_iterator

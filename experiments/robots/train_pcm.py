@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.figures import RESULTS, STORAGE, command_line, device, versions, write_result
+from experiments.common.figures import RESULTS, STORAGE, command_line, device, versions, write_result
 from experiments.robots.train import Name, demonstrations
 from pcm_jax import lora
 from pcm_jax.data.robots import Demonstrations, chunks

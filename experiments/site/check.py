@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
-from experiments.figures import RESULTS, ROOT, record
+from experiments.common.figures import RESULTS, ROOT, record
 from experiments.site import public
 
 SITE = ROOT / "docs" / "_build" / "html"

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import pcm_jax as pcm
-from experiments import study
-from experiments.figures import RESULTS, command_line, write_result
+from experiments.common import study
+from experiments.common.figures import RESULTS, command_line, write_result
 from pcm_jax.types import Array
 
 METHODS = ("Picard", "secant", "secant + prior", "PCM + secant")

@@ -227,4 +227,4 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "schedulers": schedulers,
     **{f"prior_{model}": prior for model in ("digits", "fashion", "emoji32", "pusht", "metaworld")},
 }
-"""More of `experiments.readme.RENDERERS`."""
+"""More of `experiments.site.readme.RENDERERS`."""

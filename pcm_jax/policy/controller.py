@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcm_jax import checks
-from pcm_jax.policy.policy import Decision, Policy
+from pcm_jax.policy.decision import Decision
+from pcm_jax.policy.policy import Policy
 from pcm_jax.types import Array
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +13,15 @@ import numpy as np
 
 from pcm_jax import checks
 from pcm_jax.data.robots import Normalizer
+from pcm_jax.policy.decision import Decision, How, decide, draw_noise, seen
 from pcm_jax.policy.vision import Vision
 from pcm_jax.priors import GaussianPrior
-from pcm_jax.results import SampleOutput
-from pcm_jax.sampling import from_data, sample_picard, sample_sequential
+from pcm_jax.sampling import sample_picard
 from pcm_jax.sampling.callables import check_network
-from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
 from pcm_jax.tuning import Plan, tune
 from pcm_jax.types import Array, ArrayLike, ModelFn, Params
-
-SPREAD = 0.3
-"""Of the prior's variances, what a plan that was moved on leaves open. Push-T in closed loop, rounds to tol 1e-2: 5.1,
-with all of the spread 5.3, from the prior alone 5.4, from the plan alone 6.8; Meta-World push 6.3, 6.6, 7.0 and 7.7."""
-
 
 _TUNED = ("tol", "linearization", "certificate", "switch", "executor")
 """Options of `picard` that a plan is made for."""
@@ -36,18 +29,6 @@ _TUNED = ("tol", "linearization", "certificate", "switch", "executor")
 
 _ASIDE = {"window", "microbatch", "stats", "throw", "return_trajectory", "return_rounds"}
 """Options that a plan replaces, or that change nothing that is returned of the actions."""
-
-
-class Decision(NamedTuple):
-    """actions: to carry out, `[action_horizon, A]` in the robot's units. plan: the whole chunk `[horizon, A]` as the
-    sampler left it, in [-1, 1]. out: the sampler's result, with rounds and certificate, of batch 1 or B.
-
-    A batch of decisions has leading axis B.
-    """  # noqa: D205
-
-    actions: Array
-    plan: Array
-    out: SampleOutput
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,7 +144,7 @@ class Policy:
         if len(lead) == 1:
             history, key = jax.tree.map(lambda leaf: leaf[None], history), key[None]
         noise, z = draw_noise(key, self.solver, (self.horizon, self.action.size))
-        cond = _seen(self.observation, self.vision, history)
+        cond = seen(self.observation, self.vision, history)
         how: dict[str, Any] = {"memory": memory, "seconds": seconds, "progress": progress} | kept
         how |= {"prior": self.prior, "adapter": self.adapter, "step_noise": z}
         return tune(self.model_fn, self.params, noise, self.solver, cond=cond, **how)
@@ -203,7 +184,7 @@ class Policy:
         if previous is not None and not isinstance(previous, Decision):
             raise ValueError(f"previous must be the last Decision of this policy, got {checks.shown(previous)}")
         history = jax.tree.map(jnp.asarray, dict(history) if isinstance(history, Mapping) else history)
-        how = _How(
+        how = How(
             self.model_fn,
             (self.horizon, self.action.size),
             self.obs_horizon - 1,
@@ -213,9 +194,9 @@ class Policy:
         arrays = (self.params, self.adapter, self.prior, self.solver, self.observation, self.action, self.vision)
         plan = None if previous is None or self.options is None else previous.plan
         if not single:
-            return _decide(how, *arrays, history, key, plan)
+            return decide(how, *arrays, history, key, plan)
         alone = jax.tree.map(lambda leaf: leaf[None], history)
-        one = _decide(how, *arrays, alone, key[None], None if plan is None else plan[None])
+        one = decide(how, *arrays, alone, key[None], None if plan is None else plan[None])
         return Decision(one.actions[0], one.plan[0], one.out)
 
     def _lead_and_keys(self, history: Any, key: Any) -> tuple[int, ...]:
@@ -255,67 +236,3 @@ def _check_options(options: Any) -> None:
     for name in options:
         if name not in known:
             raise ValueError(f"a policy's sample_picard has no option {name!r}; it has {', '.join(known)}")
-
-
-class _How(NamedTuple):
-    """What a decision is compiled for."""
-
-    model_fn: ModelFn
-    shape: tuple[int, int]
-    first: int
-    carried_out: int
-    options: tuple[tuple[str, Any], ...] | None
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decide(
-    how: _How,
-    params: Params,
-    adapter: Adapter | None,
-    prior: GaussianPrior | None,
-    solver: Solver,
-    observation: Normalizer,
-    action: Normalizer,
-    vision: Vision | None,
-    history: Any,
-    keys: Array,
-    plan: Array | None,
-) -> Decision:
-    noise, z = draw_noise(keys, solver, how.shape)
-    cond = _seen(observation, vision, history)
-    if how.options is None:
-        out = sample_sequential(how.model_fn, params, noise, solver, cond=cond, step_noise=z)
-    else:
-        options = dict(how.options) | {"adapter": adapter, "prior": prior}
-        if plan is not None:
-            guess = moved_on(plan, how.carried_out)
-            if prior is None:
-                options["init"] = from_data(solver, noise, guess, z)
-            else:
-                options["prior"] = prior.around(guess, SPREAD)
-        out = sample_picard(how.model_fn, params, noise, solver, cond=cond, step_noise=z, **options)
-    chunk = out.sample[:, how.first : how.first + how.carried_out]
-    return Decision(action.unnormalize(chunk), out.sample, out)
-
-
-def _seen(observation: Normalizer, vision: Vision | None, history: Any) -> Array:
-    """What the network is conditioned on, `[B, obs_horizon, ..]`."""
-    if vision is not None:
-        return vision.features(observation, history)
-    return observation.normalize(history.astype(jnp.float32))
-
-
-def draw_noise(keys: Array, solver: Solver, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
-    """First states `[B, *shape]` and step noise `[T, B, *shape]` or None, every sample from its own key `[B]`."""
-
-    def draw(key: Array) -> tuple[Array, Array | None]:
-        first, steps = jax.random.split(key)
-        z = draw_step_noise(steps, len(solver), (1, *shape), jnp.float32)[:, 0] if solver.stochastic else None
-        return jax.random.normal(first, shape), z
-
-    return jax.vmap(draw, out_axes=(0, 1))(keys)
-
-
-def moved_on(plan: Array, steps: int) -> Array:
-    """A chunk `[B, horizon, A]` seen `steps` later; its last action is repeated."""
-    return jnp.concatenate([plan[:, steps:], jnp.repeat(plan[:, -1:], min(steps, plan.shape[1]), axis=1)], axis=1)

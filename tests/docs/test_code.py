@@ -6,8 +6,8 @@ import runpy
 import jax
 import pytest
 
-from experiments.figures import ROOT
-from experiments.readme import pages
+from experiments.common.figures import ROOT
+from experiments.site.readme import pages
 
 CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 

@@ -7,9 +7,8 @@ from urllib.parse import unquote
 import pytest
 
 import pcm_jax
-from experiments import readme
-from experiments.figures import ROOT
-from experiments.site import public
+from experiments.common.figures import ROOT
+from experiments.site import public, readme
 
 pytestmark = pytest.mark.fast
 PAGES = readme.pages()

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from experiments.figures import RESULTS, ROOT
+from experiments.common.figures import RESULTS, ROOT
 from experiments.site import check, look, public
 from experiments.site.figure import figure_html
 from experiments.site.rounds import METHODS, Rounds, run_rounds

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.accelerator import __main__ as accelerator
-from experiments.accelerator import report
-from experiments.accelerator.budget import Budget
-from experiments.figures import RESULTS, ROOT
+from experiments.bench.accelerator import __main__ as accelerator
+from experiments.bench.accelerator import report
+from experiments.bench.accelerator.budget import Budget
+from experiments.common.figures import RESULTS, ROOT
 
 FORBIDDEN = {
     *("tyro", "grain", "tensorflow_datasets", "tensorflow", "array_record", "sklearn", "tqdm", "zarr", "h5py"),
@@ -30,7 +30,7 @@ class Block(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Block())
 sys.argv = ["accelerator", "--small", "--large", "--scale", "20", "--results", {results!r}]
-runpy.run_module("experiments.accelerator", run_name="__main__")
+runpy.run_module("experiments.bench.accelerator", run_name="__main__")
 """
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from experiments.campaigns import common, damage, disk, exactness, files, kills, recurrences, soak
 from experiments.campaigns.common import Options
 from experiments.campaigns.good_files import READERS
-from experiments.figures import ROOT
+from experiments.common.figures import ROOT
 from pcm_jax.files import write_text
 
 QUIET = Console(quiet=True)

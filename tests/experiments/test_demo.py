@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 import pcm_jax as pcm
-from experiments import demo, plots, study
+from experiments.common import plots, study
+from experiments.demo import __main__ as demo
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments import digits
-from experiments.base_quality import quality
-from experiments.figures import RESULTS
+from experiments.common.figures import RESULTS
+from experiments.models import digits
+from experiments.models.base_quality import quality
 from pcm_jax import pretrained
 from pcm_jax.data.sources import ImageSource
 

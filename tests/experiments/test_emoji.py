@@ -7,8 +7,8 @@ import pytest
 import tyro
 
 import pcm_jax as pcm
-from experiments import emoji
-from experiments.figures import RESULTS
+from experiments.common.figures import RESULTS
+from experiments.models import emoji
 from pcm_jax import pretrained
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import fd_study, plots
+from experiments.common import plots
+from experiments.pcm import fd_study
 from pcm_jax.metrics import Moments, frechet_distance
 
 

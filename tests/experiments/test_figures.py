@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures
+from experiments.common import figures
 
 pytestmark = pytest.mark.fast
 

@@ -11,10 +11,10 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from experiments.figures import RESULTS
+from experiments.common.figures import RESULTS
 from experiments.gallery import page
 from experiments.gallery.sprites import Draw, run_draw
-from experiments.pcm_study import GUESS, METHODS
+from experiments.pcm.study import GUESS, METHODS
 from experiments.site import look
 
 

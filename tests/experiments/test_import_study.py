@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import import_study
+from experiments.parity import imports as import_study
 
 EXPECTED = {key: value for key, value in np.load(import_study.REFERENCE).items() if not key.startswith("trajectory/")}
 

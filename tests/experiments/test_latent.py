@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.figures import RESULTS
-from experiments.latent import autoencoder, denoiser
+from experiments.common.figures import RESULTS
+from experiments.models.latent import autoencoder, denoiser
 from pcm_jax.data.sources import ImageSource
 from pcm_jax.pretrained import FOLDERS
 from pcm_jax.pretrained.diffusers import load_pipeline

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments import metrics_study
+from experiments.parity import metrics as metrics_study
 
 
 def test_the_worst_case_is_recorded(tmp_path):

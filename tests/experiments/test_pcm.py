@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import ablation, pcm, pcm_study, readme
+from experiments.pcm import ablation, train
+from experiments.pcm import study as pcm_study
+from experiments.site import readme
 
 CONSOLE = Console(file=io.StringIO(), width=160)
 
@@ -29,21 +31,21 @@ def written(monkeypatch, tmp_path):
 
 @pytest.mark.fast
 def test_the_command_on_the_card_makes_the_adapter_again():
-    assert pcm.Train().command == "python -m experiments.pcm train --model digits --solver DDIM-50"
-    other = pcm.Train(model="fashion", phases=(40, 120), learning_rate=1e-3, ship=False)
+    assert train.Train().command == "python -m experiments.pcm train --model digits --solver DDIM-50"
+    other = train.Train(model="fashion", phases=(40, 120), learning_rate=1e-3, ship=False)
     assert other.command.endswith("--model fashion --solver DDIM-50 --phases 40 120 --learning-rate 0.001")
     assert other.name == "fashion-ddim50"
 
 
 def test_training_goes_on_where_it_was_and_counts_its_cost(tmp_path):
-    config = pcm.Train(phases=(3,), solved=200, heldout=200, batch_size=2, rows=2, rank=2, out=tmp_path, ship=False)
-    first = pcm.run_train(config, CONSOLE)
+    config = train.Train(phases=(3,), solved=200, heldout=200, batch_size=2, rows=2, rank=2, out=tmp_path, ship=False)
+    first = train.run_train(config, CONSOLE)
     # 4 solutions to train on and one solved again as a check, 3 steps of 2 trajectories with 2 rows, 4 + 4 held out,
     # 3 rounds of the evaluation curve, 4 rounds for the previews of two slopes, and the calibrations.
     calibrations = sum(calibration.evaluations for calibration in first["calibration"].values())
     assert first["evaluations"] == 250 + 3 * 2 * 2 * 3 + 400 + (3 + 2 * 4) * 4 * 50 + calibrations
-    assert first["share_of_base_training"] == first["evaluations"] / pcm.base_evaluations("digits")
-    again = pcm.run_train(config, CONSOLE)
+    assert first["share_of_base_training"] == first["evaluations"] / train.base_evaluations("digits")
+    again = train.run_train(config, CONSOLE)
     for name in ("secant", "identity"):
         np.testing.assert_array_equal(first["calibration"][name].error, again["calibration"][name].error)
 

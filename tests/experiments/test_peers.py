@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from experiments import readme
 from experiments.peers import __main__ as peers
 from experiments.peers import chords, fixed_point, measure, methods, ours, parataa, problem, report, srds
+from experiments.site import readme
 from pcm_jax.sampling.network import draw_step_noise
 from tests.problems import VP, noise, skewed
 

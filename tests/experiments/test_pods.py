@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments import pods, pods_networks
-from experiments.figures import RESULTS
+from experiments.bench import pods, pods_networks
+from experiments.common.figures import RESULTS
 
 MACHINE = pods.Machine("m", 8, 1e12, 1e12, 1e9, 1e-6, 1e-6, False)
 WORK = pods_networks.Workload("w", 50, 2, 16384, 1e9, 0.0, 1e6, "DDIM-50", (1, 4))

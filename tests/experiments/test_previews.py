@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import fd_study, previews
-from experiments.figures import RESULTS
-from experiments.previews import Previews, run_previews
+from experiments.common.figures import RESULTS
+from experiments.pcm import fd_study, previews
+from experiments.pcm.previews import Previews, run_previews
 from pcm_jax.pretrained import ADAPTERS, available_adapters, load, load_adapter
 from tests.experiments.test_fd_study import few
 

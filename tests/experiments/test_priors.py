@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from experiments.priors import Fit, Measure, _reached, run_fit, run_measure
+from experiments.models.priors import Fit, Measure, _reached, run_fit, run_measure
 from pcm_jax.pretrained import load_metadata, load_prior
 
 

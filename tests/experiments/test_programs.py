@@ -10,7 +10,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, PartitionSpec
 from rich.console import Console
 
-from experiments import bench_spmd, programs
+from experiments.bench import programs
+from experiments.bench import spmd as bench_spmd
 
 MESH = Mesh(np.asarray(jax.devices()), ("rows",), axis_types=(AxisType.Auto,))
 SPEC = PartitionSpec("rows")

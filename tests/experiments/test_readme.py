@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from experiments import figures, readme
+from experiments.common import figures
+from experiments.site import readme
 
 pytestmark = pytest.mark.fast
 
@@ -141,7 +142,7 @@ def committed(tmp_path_factory):
 def test_the_pages_of_the_repository_are_current(page, committed):
     text = page.read_text()
     # After make demo the results here are this machine's own; the pages then still show the committed ones.
-    assert text in (readme.render(text), readme.render(text, committed)), "run python -m experiments.readme"
+    assert text in (readme.render(text), readme.render(text, committed)), "run python -m experiments.site.readme"
 
 
 def test_every_table_is_on_a_page():

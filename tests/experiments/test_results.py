@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.figures import RESULTS
+from experiments.common.figures import RESULTS
 
 pytestmark = pytest.mark.fast
 SLACK = 1e-5

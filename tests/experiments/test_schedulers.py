@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import schedulers
+from experiments.parity import schedulers
 
 FULL = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "clip_sample": False}
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sd15_memory
+from experiments.bench import sd15_memory
 from pcm_jax.pretrained import diffusers
 from pcm_jax.pretrained.diffusers import config as configs
 from pcm_jax.pretrained.diffusers.weights import shapes

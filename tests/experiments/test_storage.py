@@ -8,8 +8,8 @@ import jax
 import pytest
 from rich.console import Console
 
-from experiments import storage
-from experiments.figures import RESULTS, ROOT, STORAGE
+from experiments.common.figures import RESULTS, ROOT, STORAGE
+from experiments.models import storage
 from pcm_jax import pretrained
 from pcm_jax.pretrained import ADAPTERS, FOLDERS, POLICIES, PRIORS, WEIGHTS
 
@@ -85,4 +85,4 @@ def test_the_figure_is_recorded_and_what_was_measured_is_kept(tmp_path, monkeypa
     outcome = storage.run(storage.Config(results=tmp_path), QUIET)
     assert outcome["cost"]["digits"] == {"sample_difference": 0.01} and outcome["tree_mib"] == 3
     figure = json.loads((tmp_path / "figures.json").read_text())["tree.mib"]
-    assert figure["value"] == 3 and figure["command"] == "python -m experiments.storage"
+    assert figure["value"] == 3 and figure["command"] == "python -m experiments.models.storage"

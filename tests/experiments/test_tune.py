@@ -6,8 +6,9 @@ import json
 import pytest
 
 import pcm_jax as pcm
-from experiments import tune, tune_study
-from experiments.cases import case
+from experiments.models.cases import case
+from experiments.tune import __main__ as tune
+from experiments.tune import study as tune_study
 from pcm_jax.tuning.search import search
 from tests.tuning.fake import FakeMeter
 

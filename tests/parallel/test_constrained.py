@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import pcm_jax as pcm
-from experiments import programs
+from experiments.bench import programs
 from pcm_jax import switching
 from tests import problems
 

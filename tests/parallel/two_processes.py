@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import pcm_jax as pcm
-from experiments import figures
+from experiments.common import figures
 from pcm_jax.checkpoint import Checkpoints
 from pcm_jax.training import OptimizerConfig, TrainConfig, consistency, train
 from pcm_jax.training.rounds import Base

@@ -7,7 +7,7 @@ import pytest
 
 import pcm_jax as pcm
 from pcm_jax import lora
-from pcm_jax.policy.policy import draw_noise, moved_on
+from pcm_jax.policy.decision import draw_noise, moved_on
 from pcm_jax.switching import FeatureSpace
 from tests.policy.policies import histories, small
 
@@ -79,12 +79,12 @@ def test_it_compiles_once_and_traces():
     fast = POLICY.picard(tol=1e-3)
     jax.block_until_ready(fast.act(SEEN, KEYS))
     with jax.log_compiles(False):
-        from pcm_jax.policy.policy import _decide
+        from pcm_jax.policy.decision import decide
 
-        before = _decide._cache_size()
+        before = decide._cache_size()
         fast.act(SEEN + 0.1, jax.random.split(jax.random.key(5), 3))
         dataclasses.replace(fast, params=small(7).params).act(SEEN, KEYS)
-        assert _decide._cache_size() == before
+        assert decide._cache_size() == before
     inside = jax.jit(lambda seen: 2.0 * fast.act(seen, KEYS).actions)(SEEN)
     np.testing.assert_allclose(inside, 2.0 * fast.act(SEEN, KEYS).actions, atol=1e-3)
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import pcm_jax as pcm
-from experiments import import_study
+from experiments.parity import imports as import_study
 from pcm_jax.networks import ConditionalUNet1D
 from pcm_jax.pretrained import diffusion_policy, load_lerobot, load_unet1d
 from pcm_jax.trees import flatten

@@ -12,11 +12,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import pcm_jax as pcm
-from experiments import import_study
+from experiments.parity import imports as import_study
 from pcm_jax.networks import ConditionalUNet1D
 from pcm_jax.networks.vision import CameraEncoder, ImageEncoder
 from pcm_jax.policy import Controller
-from pcm_jax.policy.policy import draw_noise
+from pcm_jax.policy.decision import draw_noise
 from pcm_jax.pretrained import diffusion_policy, lerobot_scheduler, load_lerobot
 from pcm_jax.pretrained.diffusers.keys import key_map
 from pcm_jax.trees import flatten

@@ -29,7 +29,7 @@ def copy(tmp_path):
 def test_the_card_and_the_configuration_describe_the_weights(digits):
     count = sum(leaf.size for leaf in jax.tree.leaves(digits.params))
     assert digits.config.parameters == count and f"{count:,} parameters" in digits.card
-    assert "python -m experiments.digits train" in digits.card
+    assert "python -m experiments.models.digits train" in digits.card
     assert (WEIGHTS / "digits.safetensors").stat().st_size < 3e6
     assert pretrained.available() == ("digits", "emoji32", "fashion")
 

@@ -55,7 +55,7 @@ def test_bad_files(tmp_path):
 def test_shipped_files(name):
     path = PRIORS / f"{name}.safetensors"
     assert path.stat().st_size < LIMIT
-    assert pretrained.load_metadata(path)["about"]["command"].startswith("python -m experiments.priors fit")
+    assert pretrained.load_metadata(path)["about"]["command"].startswith("python -m experiments.models.priors fit")
     prior = load_prior(name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(prior))
     columns = jnp.swapaxes(prior.basis, 1, 2) @ prior.basis

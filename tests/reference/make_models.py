@@ -4,7 +4,7 @@ Run by `make parity`, in an environment of its own (requirements-parity.txt):
 
     python tests/reference/make_models.py [--folders DIR]
 
-`--folders` also saves every model there with `save_pretrained`, the folders that `experiments.import_study` reads.
+`--folders` also saves every model there with `save_pretrained`, the folders that `experiments.parity.imports` reads.
 """
 
 from __future__ import annotations

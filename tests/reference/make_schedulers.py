@@ -5,7 +5,7 @@ Run by `make parity`, in an environment of its own (requirements-parity.txt):
     python tests/reference/make_schedulers.py [--out FOLDER]
 
 writes the cut that the tests run beside this file and, with `--out`, all cases into FOLDER, which
-`experiments.schedulers` reads.
+`experiments.parity.schedulers` reads.
 """
 
 from __future__ import annotations

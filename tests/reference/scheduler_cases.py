@@ -1,6 +1,6 @@
 """Configurations of diffusers' schedulers, and what stands for a network and for noise: both halves of the comparison.
 
-No PyTorch, no JAX: `make_schedulers.py` runs diffusers' own loops over these, `experiments/schedulers.py` ours.
+No PyTorch, no JAX: `make_schedulers.py` runs diffusers' own loops over these, `experiments/parity/schedulers.py` ours.
 """
 
 from __future__ import annotations

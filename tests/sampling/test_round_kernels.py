@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from experiments import bench_round, hlo
+from experiments.bench import hlo
+from experiments.bench import rounds as bench_round
 from pcm_jax.recurrence import kernels
 from tests import problems
 

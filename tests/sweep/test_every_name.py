@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pcm_jax
-from experiments.figures import ROOT
+from experiments.common.figures import ROOT
 from tests.sweep.apart import APART, ELSEWHERE
 from tests.sweep.entries import ENTRIES
 

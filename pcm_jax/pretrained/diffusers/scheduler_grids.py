@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from pcm_jax.schedules import VP, RectifiedFlow, _karras_sigmas
+from pcm_jax.grids import karras_sigmas
+from pcm_jax.schedules import VP, RectifiedFlow
 from pcm_jax.solvers import Grid
 
 _SMALLEST = 2.0**-24
@@ -107,7 +108,7 @@ def spread(config: dict[str, Any], largest: float, smallest: float, num_steps: i
     smallest = smallest if config.get("sigma_min") is None else config["sigma_min"]
     largest = largest if config.get("sigma_max") is None else config["sigma_max"]
     if config.get("use_karras_sigmas"):
-        return _karras_sigmas(largest, smallest, num_steps)
+        return karras_sigmas(largest, smallest, num_steps)
     if config.get("use_exponential_sigmas"):
         return np.exp(np.linspace(np.log(largest), np.log(smallest), num_steps))
     if config.get("use_beta_sigmas"):

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from experiments.campaigns import latent as folders
-from experiments.figures import ROOT
+from experiments.common.figures import ROOT
 from experiments.paper import hosts, images
 from experiments.paper.config import LDMCelebA
 from pcm_jax.metrics import Moments

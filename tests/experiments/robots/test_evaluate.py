@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import figures
+from experiments.common import figures
 from experiments.robots import environments, evaluate, report
 from experiments.robots.environments import Step
 from experiments.robots.evaluate import Evaluate, roll_out, run_evaluate

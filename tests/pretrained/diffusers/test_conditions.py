@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from experiments import import_study
+from experiments.parity import imports as import_study
 from pcm_jax import guidance
 from pcm_jax.pretrained import diffusers
 from tests.pretrained.diffusers import folders

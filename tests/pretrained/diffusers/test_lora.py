@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from experiments import import_study
+from experiments.parity import imports as import_study
 from pcm_jax import lora
 from pcm_jax.networks import factored
 from pcm_jax.pretrained import diffusers

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import import_study
+from experiments.parity import imports as import_study
 from pcm_jax.networks.diffusers import blocks
 from pcm_jax.pretrained.diffusers.config import SPECS
 from tests.pretrained.diffusers import folders

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pcm_jax as pcm
-from experiments import schedulers
+from experiments.parity import schedulers
 from pcm_jax.pretrained.diffusers import load_scheduler
 from pcm_jax.pretrained.diffusers.scheduler_config import KNOWN
 from tests.reference import scheduler_cases

@@ -1,0 +1,1 @@
+"""What every study uses: the shipped models' solvers and methods, results as JSON, plots."""

@@ -1,0 +1,1 @@
+"""The commands that make the shipped models and their priors, and what is known of their size and quality."""

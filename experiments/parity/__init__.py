@@ -1,0 +1,1 @@
+"""Against other people's code: imported networks, schedulers and metrics."""

@@ -1,0 +1,1 @@
+"""Picard consistency models: training the shipped adapters, and what they gain over Picard."""

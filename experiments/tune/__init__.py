@@ -1,0 +1,1 @@
+"""Which window is fastest here, and whether the plan keeps its promise."""
