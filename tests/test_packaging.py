@@ -152,7 +152,8 @@ def test_commands_in_readme_and_docs_exist():
     assert stale_commands("run `make coffee`, not make tea", makefile) == ["coffee"]
     kinds = ("**/*.md", "**/*.json", "**/*.py", "**/*.html")
     texts = [path.read_text() for kind in kinds for folder in CALLING for path in (ROOT / folder).glob(kind)]
-    called = set(re.findall(r"(?:python3?|\$\(RUN\)) -m (experiments(?:\.\w+)+)", "\n".join([readme, makefile, *texts])))
+    command = r"(?:python3?|\$\(RUN\)) -m (experiments(?:\.\w+)+)"
+    called = set(re.findall(command, "\n".join([readme, makefile, *texts])))
     assert len(called) > 20
     places = {name: ROOT / name.replace(".", "/") for name in called}
     missing = [
