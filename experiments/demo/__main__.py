@@ -64,6 +64,7 @@ def write(config: Config, outcome: dict[str, Any], seconds: float) -> None:
     """JSON and headline figures."""
     rows, curves = outcome["rows"], outcome["curves"]
     payload = {"rows": rows, "curves": curves, "switches": outcome["switches"], "single": outcome["single"]}
+    payload["few"] = outcome["few"]
     payload["seconds"] = seconds
     write_result("demo", payload, config=config, seed=config.seed, command=COMMAND)
     best = {row["solver"]: row["rounds"] for row in rows if row["method"] == BEST}
@@ -90,6 +91,8 @@ def main(config: Config) -> None:
         plots.errors(outcome["switches"], RESULTS / "demo_switches.png", exact=EXACT, bottom=EXACT / 10)
     seconds = time.perf_counter() - STARTED
     write(config, outcome, seconds)
+    shorter = ", ".join(f"{row['solver']} {row['worst_error']:.2f}" for row in outcome["few"])
+    console.print(f"Another sample of fewer steps instead of {config.solvers[0]}, RMS error (worst): {shorter}.")
     alone = outcome["single"]
     console.print(
         f"Pictures and numbers: {RESULTS.name}/demo*.png, demo.json ({seconds:.0f} s)\n"

@@ -36,6 +36,8 @@ REPEATS = 20
 """Of the runs of one image, which take milliseconds."""
 FIRST_ROUNDS = 4
 """Of which the images are shown."""
+FEW = (10, 20)
+"""Steps of the shorter samplers that are taken instead: as many calls, and another sample."""
 EXACT = 0.01
 """RMS error, in units of the data, that counts as the same image (8-bit grey levels are 0.008 apart)."""
 
@@ -56,12 +58,12 @@ class Config:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Rows of the table, curves, and the images of the first solver."""
+    """Rows of the table, curves, and the images of the first solver, beside which shorter samplers stand."""
     model = pcm.pretrained.load("digits")
     solvers = {name: study.solvers(model)[name] for name in config.solvers}
     adapters = {name: study.adapter_for(model, name) for name in solvers}
     first = config.solvers[0]
-    found: dict[str, Any] = {"rows": [], "curves": [], "panels": {}, "early": {}, "switches": []}
+    found: dict[str, Any] = {"rows": [], "curves": [], "panels": {}, "early": {}, "switches": [], "few": []}
     bar = Progress(
         TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
@@ -80,6 +82,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
             if name == first:
                 found["reference"] = reference
                 found["panels"][f"{name}, sequential\n{len(solver)} steps"] = reference
+                found["few"] = [_few(case, name, steps) for steps in FEW]
             bar.advance(task)
             for method in methods[name]:
                 bar.update(task, description=f"{name}, {method}")
@@ -129,6 +132,16 @@ def _method(
         | {"rounds_to_exact": rounds_to(errors, EXACT)}
     )
     return out
+
+
+def _few(case: study.Problem, name: str, steps: int) -> dict[str, Any]:
+    """How far the sample of a shorter DDIM is from the first solver's, which it replaces."""
+    model = case.model
+    solver = pcm.solvers.ddim(model.schedule, steps, prediction=model.prediction, clip=model.clip)
+    exact = np.asarray(case.sequential().sample)
+    row = study.row(dataclasses.replace(case, solver=solver).sequential(), exact)
+    kept = ("rounds_mean", "evaluations", "rms_error", "worst_error")
+    return {"solver": f"DDIM-{steps}", "instead_of": name} | {key: row[key] for key in kept}
 
 
 def _single(config: Config, model: Pretrained, name: str) -> list[dict[str, Any]]:

@@ -44,6 +44,11 @@ def demo_short(result: Mapping[str, Any]) -> str:
         for row in result["rows"]
         if row["method"] in FEW and row["solver"] in ("DDIM-50", "DDPM-100")
     ]
+    rows += [
+        [row["solver"], f"fewer steps than {row['instead_of']}", f"{row['rounds_mean']:.1f}"]
+        + [f"{row['evaluations'] / images:.0f}", f"{row['worst_error']:.4f}", "none"]
+        for row in result["few"]
+    ]
     titles = ["sampler", "method", "calls in a row (mean)", "evaluations a sample", "RMS error (worst)", "its bound"]
     about = f"{images} digits, `tol={result['config']['tol']:g}`. {source(result)}"
     return f"{table(titles, rows, numeric=range(2, 6))}\n\n{about}\n"

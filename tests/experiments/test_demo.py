@@ -34,6 +34,12 @@ def test_every_solver_with_every_method(outcome):
             assert row["worst_error"] <= row["error_bound"] <= demo.Config().tol
 
 
+def test_shorter_samplers_are_further_off_the_fewer_steps_they_take(outcome):
+    ten, twenty = outcome["few"]
+    assert (ten["solver"], ten["rounds_mean"], twenty["rounds_mean"]) == ("DDIM-10", 10, 20)
+    assert ten["rms_error"] > twenty["rms_error"] > demo.Config().tol
+
+
 def test_curves_end_where_the_rows_do(outcome):
     rounds = {(row["solver"], row["method"]): row for row in outcome["rows"]}
     for curve in outcome["curves"]:
