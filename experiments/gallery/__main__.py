@@ -1,4 +1,4 @@
-"""A page with samples after each round, convergence plots and tables: experiments/results/gallery.html.
+"""A page with samples after each round: experiments/results/gallery.html.
 
     python -m experiments.gallery draw --model emoji32     # once for each model that is shown
     python -m experiments.gallery page                     # from the results that are there
