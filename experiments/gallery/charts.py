@@ -55,7 +55,7 @@ def convergence(result: Mapping[str, Any], name: str) -> str:
 
 def decisions(rounds: Sequence[int], steps: int, followed: int, name: str) -> str:
     """A bar for every decision, on the scale of the sequential sampler's steps."""
-    wide, high, left = 640, 110, 34
+    wide, high, left = 420, 90, 30
     each = (wide - left) / len(rounds)
 
     def y(value: float) -> float:
@@ -63,7 +63,7 @@ def decisions(rounds: Sequence[int], steps: int, followed: int, name: str) -> st
 
     bars = [
         f'<rect x="{left + each * place + each * 0.15:.1f}" y="{y(count):.1f}" width="{each * 0.7:.1f}" '
-        f'height="{high - 4 - y(count):.1f}"{" class=followed" if place == followed else ""}/>'
+        f'height="{high - 4 - y(count):.1f}"{' class="followed"' if place == followed else ""}/>'
         for place, count in enumerate(rounds)
     ]
     about = f"{name}: {len(rounds)} decisions of {min(rounds)} to {max(rounds)} rounds, beside {steps} sequential steps"

@@ -20,9 +20,10 @@ from pcm_jax.policy import Controller, Decision, Policy
 from pcm_jax.pretrained import load_policy
 from pcm_jax.types import Array
 
-CROPS = {"pusht": (60, 220, 440)}
-"""Column, line and size of the square that is kept of a picture: where something moves."""
-CROP = (95, 125, 270)
+CROPS = {"pusht": ((60, 220, 440), (60, 220, 440)), "metaworld": ((190, 250, 540), (250, 370, 300))}
+"""Column, line and size of the squares that are kept of pictures, where something moves: of the film, of the scene."""
+PIXELS = 960
+"""Of Meta-World's pictures."""
 FRAME, SCENE = 160, 360
 """Pixels of a frame of the film, and of the scene under the plans."""
 
@@ -60,17 +61,17 @@ class _Film:
 
 def run_episode(config: Episode, console: Console) -> Path:
     """`gallery_<policy>.webp`, the film; `gallery_<policy>_scene.webp`; and the JSON with plans in the scene's pixels."""
-    world = environments.make(config.task, pictures=True)
+    world = environments.make(config.task, pictures=True, size=PIXELS)
     policy = load_policy(policy_of(config.task))
     methods = options(policy.prior, adapter_of(policy))
     film = _Film(world, config.decision)
     paths: dict[str, Any] = {}
     scene, last = _run(config, policy, film, methods, paths)
-    name = f"gallery_{policy.name}"
+    name, (film_crop, scene_crop) = f"gallery_{policy.name}", CROPS[policy.name]
     shown = np.unique(np.linspace(0, len(film.pictures) - 1, config.frames).round().astype(int))
-    frames = [_cut(film.pictures[index], config.task, FRAME) for index in shown]
+    frames = [_cut(film.pictures[index], film_crop, FRAME) for index in shown]
     save(config.results / f"{name}.webp", np.concatenate(frames, axis=1), quality=85)
-    save(config.results / f"{name}_scene.webp", _cut(scene, config.task, SCENE), quality=85)
+    save(config.results / f"{name}_scene.webp", _cut(scene, scene_crop, SCENE), quality=85)
     payload = {
         "picture": f"{name}.webp",
         "scene": f"{name}_scene.webp",
@@ -124,7 +125,7 @@ def _plans(config: Episode, policy: Policy, film: _Film, methods: dict[str, dict
     history, keys = film.seen
     exact = np.asarray(policy.sequential().act(history, keys).plan)
     followed = follow(lambda **how: policy.picard(**how).act(history, keys).out, exact, methods)
-    left, top, size = CROPS.get(config.task, CROP)
+    left, top, size = CROPS[policy.name][1]
 
     def drawn(chunks: np.ndarray) -> Any:
         # The chunk begins with what was seen before; the plan with the action for now.
@@ -136,7 +137,7 @@ def _plans(config: Episode, policy: Policy, film: _Film, methods: dict[str, dict
     }
 
 
-def _cut(picture: np.ndarray, task: str, size: int) -> np.ndarray:
-    left, top, width = CROPS.get(task, CROP)
+def _cut(picture: np.ndarray, crop: tuple[int, int, int], size: int) -> np.ndarray:
+    left, top, width = crop
     cut = PIL.Image.fromarray(picture).crop((left, top, left + width, top + width))
     return np.asarray(cut.resize((size, size), PIL.Image.Resampling.LANCZOS))

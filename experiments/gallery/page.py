@@ -48,4 +48,6 @@ def _source(section: Section) -> str:
     """Which command made a section's numbers and pictures."""
     keys = ("command", "device", "commit", "date")
     command, *where = (html.escape(json.dumps(section.result[key]).strip('"')) for key in keys)
-    return f"<li>{html.escape(section.title)}: <code>{command}</code>, {where[0]}, commit {where[1]}, {where[2][:10]}</li>"
+    return (
+        f"<li>{html.escape(section.title)}: <code>{command}</code>, {where[0]}, commit {where[1]}, {where[2][:10]}</li>"
+    )

@@ -25,9 +25,9 @@ NAMES = {
 }
 """In the page's order."""
 ABOUT = {
-    "digits": "8 × 8 pixels, one sample of each class.",
-    "fashion": "28 × 28 pixels, one sample of each class.",
-    "emoji32": "32 × 32 pixels in colour, one sample of each class.",
+    "digits": "8 × 8 pixels.",
+    "fashion": "28 × 28 pixels.",
+    "emoji32": "32 × 32 pixels in colour.",
     "latent": "A latent model with classifier-free guidance of scale 2; its samples are decoded to 32 × 32 pixels, "
     "error and bound are of the latents. No prior ships with it.",
     "pusht": "A diffusion policy pushes the grey T onto the green one. A decision is a plan of places for the blue "
@@ -59,14 +59,14 @@ class Section:
 {self._film() if robot else ""}
 <div class="controls">
 <button type="button"><span class="what">Play</span><span class="hidden"> the rounds of {title}</span></button>
-<label for="{name}-round">Round</label>
+<label for="{name}-round">Round<span class="hidden"> of {title}</span></label>
 <input type="range" id="{name}-round" min="1" max="{result["rounds"]}" step="1" value="{min(2, result["rounds"])}">
 <output for="{name}-round"></output>
 </div>
 <div class="body"><div class="{"panels" if robot else "rows"}">
 {rows}
 </div>
-<figure class="curves">{chart}<figcaption>Lines: error. Dashes: its bound. Dots: the tolerance.</figcaption></figure>
+<figure class="curves">{chart}<figcaption>lines: error, dashes: bound, dots: tolerance</figcaption></figure>
 </div>
 </section>"""
 
@@ -134,7 +134,7 @@ class Section:
         known = "none yet" if bound is None else shown(bound)
         return (
             f'<figcaption style="--color: {charts.COLORS[method]}"><b>{html.escape(method)}</b>'
-            f'<span class="value">error {shown(error)}<br>bound {known}</span></figcaption>'
+            f'<span class="value"><span>error {shown(error)}</span> <span>bound {known}</span></span></figcaption>'
         )
 
     def _film(self) -> str:
@@ -155,10 +155,9 @@ class Section:
 <p>Episode {result["config"]["number"]} takes {result["acts"]} steps and {ending}.{self._rate()} Its {len(counts)} decisions took
 {min(counts)} to {max(counts)} rounds of {html.escape(self.best)}, {sum(counts) / len(counts):.1f} on average:</p>
 <figure>{charts.decisions(counts, result["steps"], followed, self.title)}
-<figcaption>Rounds of each decision, and the {result["steps"]} steps of the sequential sampler (dots). The dark one is
-followed below.</figcaption></figure>
+<figcaption>rounds of each decision, dots: {result["steps"]} sequential steps; the dark one is followed below</figcaption></figure>
 <p>Decision {followed + 1} after each round: the pale band is the sequential plan, dots are the {result["executed"]} actions
-that are carried out. Error and bound are of the whole plan, in units of the actions, which reach from -1 to 1.</p>"""
+that are carried out; what leaves the picture is cut off. Error and bound are of the whole plan, in units of the actions, which reach from -1 to 1.</p>"""
 
     def _rate(self) -> str:
         """How often the policy succeeds, so that the episode shown is not taken for the rule."""

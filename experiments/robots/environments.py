@@ -54,8 +54,8 @@ class Environment(Protocol):
         """Where in `picture` the actions `[.., n, A]` lead from now: columns and lines, `[.., n, 2]`."""
 
 
-def make(task: str, *, pictures: bool = False) -> Environment:
-    """The simulator of a task.
+def make(task: str, *, pictures: bool = False, size: int = 480) -> Environment:
+    """The simulator of a task. pictures: Meta-World is to draw them too, of this size.
 
     Raises:
         ValueError: an unknown task, or the simulators are not installed.
@@ -63,7 +63,7 @@ def make(task: str, *, pictures: bool = False) -> Environment:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     try:
-        return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures)
+        return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures, size=size)
     except ImportError as error:
         raise ValueError(
             f"the simulator of {task} is not installed ({error}): pip install 'pcm-jax[robots]'"
@@ -138,14 +138,14 @@ class MetaWorld:
 
     max_steps = 500
 
-    def __init__(self, task: str, *, pictures: bool = False) -> None:
+    def __init__(self, task: str, *, pictures: bool = False, size: int = 480) -> None:
         from metaworld.policies import ENV_POLICY_MAP
 
         self.task, name = task, f"{task}-v3"
         kind, *self._tasks = _variants(name)
         # Asking for a picture needs a display or a GPU driver; without one nothing is drawn.
-        options = {"render_mode": "rgb_array", "camera_name": _CAMERA} if pictures else {}
-        self._env: Any = kind(**options)
+        options = {"render_mode": "rgb_array", "camera_name": _CAMERA, "width": size, "height": size}
+        self._env: Any = kind(**(options if pictures else {}))
         self._code = np.eye(len(METAWORLD), dtype=np.float32)[METAWORLD.index(task)]
         self._expert: Any = ENV_POLICY_MAP[name]
         self._raw = np.zeros(39)

@@ -88,8 +88,17 @@ def tab(program: str, profile: Path) -> Iterator[Tab]:
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     # The browser reads from 3 and writes to 4.
-    plumbing = f"exec 3<&{theirs_in} 4>&{theirs_out}; exec \"$0\" \"$@\""
-    command = ["bash", "-c", plumbing, program, *FLAGS, NETWORK, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    plumbing = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$0" "$@"'
+    command = [
+        "bash",
+        "-c",
+        plumbing,
+        program,
+        *FLAGS,
+        NETWORK,
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
     process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
     os.close(theirs_in)
     os.close(theirs_out)
