@@ -17,7 +17,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 340, 210, 44, 32
 
 
 def convergence(result: Mapping[str, Any], name: str) -> str:
-    """Errors as lines and bounds as dashes of every method, the tolerance as dots, and a cursor for the page's slider."""
+    """Errors as lines, bounds as dashes, the tolerance as dots, and a cursor that the slider moves."""
     rounds, tol = result["rounds"], result["tol"]
     known = [value for key in ("errors", "bounds") for line in result[key].values() for value in line if value]
     low = math.floor(math.log10(min(*known, tol)))
@@ -61,9 +61,10 @@ def decisions(rounds: Sequence[int], steps: int, followed: int, name: str) -> st
     def y(value: float) -> float:
         return 12 + (high - 16) * (1 - value / steps)
 
+    chosen = ' class="followed"'
     bars = [
         f'<rect x="{left + each * place + each * 0.15:.1f}" y="{y(count):.1f}" width="{each * 0.7:.1f}" '
-        f'height="{high - 4 - y(count):.1f}"{' class="followed"' if place == followed else ""}/>'
+        f'height="{high - 4 - y(count):.1f}"{chosen if place == followed else ""}/>'
         for place, count in enumerate(rounds)
     ]
     about = f"{name}: {len(rounds)} decisions of {min(rounds)} to {max(rounds)} rounds, beside {steps} sequential steps"

@@ -60,7 +60,7 @@ class _Film:
 
 
 def run_episode(config: Episode, console: Console) -> Path:
-    """`gallery_<policy>.webp`, the film; `gallery_<policy>_scene.webp`; and the JSON with plans in the scene's pixels."""
+    """`gallery_<policy>.webp`, the film, `gallery_<policy>_scene.webp`, and JSON with plans in the scene's pixels."""
     world = environments.make(config.task, pictures=True, size=PIXELS)
     policy = load_policy(policy_of(config.task))
     methods = options(policy.prior, adapter_of(policy))
@@ -114,7 +114,7 @@ def _run(
             break
     if scene is None:
         raise ValueError(
-            f"episode {config.number} ended after {len(film.rounds)} decisions; follow one before it than {config.decision}"
+            f"episode {config.number} ended after {len(film.rounds)} decisions; follow one before {config.decision}"
         )
     return scene, step
 

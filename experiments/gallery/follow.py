@@ -24,7 +24,7 @@ class Followed:
     """A method's states `[rounds, ...]`, and what is said of each.
 
     errors: RMS distance from the sequential sample, of the worst sample shown. bounds: the library's on it, also of the
-    worst; None before there is one. needed: rounds until every sample was certified, None if the rounds did not suffice.
+    worst; None before there is one. needed: rounds until every sample was certified, None if there were too few.
     """
 
     states: np.ndarray
@@ -34,7 +34,7 @@ class Followed:
 
 
 def options(prior: GaussianPrior | None, adapter: PretrainedAdapter | None) -> dict[str, dict[str, Any]]:
-    """Arguments of `sample_picard` for each method shown: Picard, the best without training, PCM if an adapter ships."""
+    """Arguments of `sample_picard` for each method: Picard, the best without training, PCM if an adapter ships."""
     best = "Picard + secant" if prior is None else GUESS
     shown: dict[str, dict[str, Any]] = {}
     for name in ("Picard", best, *((TUNED,) if adapter is not None else ())):
