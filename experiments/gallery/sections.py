@@ -25,10 +25,10 @@ NAMES = {
 }
 """In the page's order."""
 ABOUT = {
-    "digits": "8 × 8 pixels.",
-    "fashion": "28 × 28 pixels.",
-    "emoji32": "32 × 32 pixels in colour.",
-    "latent": "A latent model with classifier-free guidance of scale 2; its samples are decoded to 32 × 32 pixels, "
+    "digits": "8 x 8 pixels.",
+    "fashion": "28 x 28 pixels.",
+    "emoji32": "32 x 32 pixels in colour.",
+    "latent": "A latent model with classifier-free guidance of scale 2; its samples are decoded to 32 x 32 pixels, "
     "error and bound are of the latents. No prior ships with it.",
     "pusht": "A diffusion policy pushes the grey T onto the green one. A decision is a plan of places for the blue "
     "pusher, sampled by diffusion.",
@@ -151,13 +151,16 @@ class Section:
             )
         counts, followed = result["decisions"], result["config"]["decision"]
         ending = "ends in success" if result["success"] else f"ends with a score of {result['score']:.2f}"
+        mean, best = sum(counts) / len(counts), html.escape(self.best)
         return f"""<div class="film">{"".join(frames)}</div>
-<p>Episode {result["config"]["number"]} takes {result["acts"]} steps and {ending}.{self._rate()} Its {len(counts)} decisions took
-{min(counts)} to {max(counts)} rounds of {html.escape(self.best)}, {sum(counts) / len(counts):.1f} on average:</p>
+<p>Episode {result["config"]["number"]} takes {result["acts"]} steps and {ending}.{self._rate()}
+Its {len(counts)} decisions took {min(counts)} to {max(counts)} rounds of {best}, {mean:.1f} on average:</p>
 <figure>{charts.decisions(counts, result["steps"], followed, self.title)}
-<figcaption>rounds of each decision, dots: {result["steps"]} sequential steps; the dark one is followed below</figcaption></figure>
-<p>Decision {followed + 1} after each round: the pale band is the sequential plan, dots are the {result["executed"]} actions
-that are carried out; what leaves the picture is cut off. Error and bound are of the whole plan, in units of the actions, which reach from -1 to 1.</p>"""
+<figcaption>rounds of each decision, dots: {result["steps"]} sequential steps; the dark one is followed
+below</figcaption></figure>
+<p>Decision {followed + 1} after each round: the pale band is the sequential plan, dots are the {result["executed"]}
+actions that are carried out; what leaves the picture is cut off. Error and bound are of the whole plan, in units of the
+actions, which reach from -1 to 1.</p>"""
 
     def _rate(self) -> str:
         """How often the policy succeeds, so that the episode shown is not taken for the rule."""

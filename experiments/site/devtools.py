@@ -1,4 +1,4 @@
-"""A headless browser over the pipe of its DevTools protocol: keys that are really pressed, and what a screen reader sees."""
+"""A headless browser over its DevTools pipe: keys that are really pressed, and what a screen reader is told."""
 
 from __future__ import annotations
 
