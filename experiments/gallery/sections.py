@@ -81,7 +81,7 @@ class Section:
             f"Sequential {result['solver']} calls the network {result['steps']} times, one after another. Rounds until "
             f"{unit} is certified within {result['tol']:g}: {', '.join(needed)}."
         )
-        return text if TUNED in result["errors"] else f"{text} No adapter ships with this model, so there is no PCM."
+        return text if TUNED in result["errors"] else f"{text} No adapter of this model shipped then, so there is no PCM."
 
     def _strips(self) -> str:
         """The sequential samples, and under them those of each method: a picture with a line for each round."""

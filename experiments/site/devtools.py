@@ -56,7 +56,7 @@ class Tab:
         self.ask("Emulation.setEmulatedMedia", features=[motion])
         self.ask("Page.navigate", url=url)
         for _ in range(200):
-            if script and self.run("document.readyState") == "complete" and self.run("location.href") == url:
+            if self.run("document.readyState") == "complete" and self.run("location.href") == url:
                 return
             time.sleep(0.05)
 
