@@ -45,7 +45,7 @@ def convergence(result: Mapping[str, Any], name: str) -> str:
             there = [(x(at), y(value)) for at, value in enumerate(result[key][method], 1) if value]
             path = " ".join(f"{across:.1f},{down:.1f}" for across, down in there)
             parts.append(f'<polyline points="{path}" stroke="{COLORS[method]}"{dashes}/>')
-    about = f"{name}: error and bound against rounds, both falling; the numbers stand beside the pictures"
+    about = f"{name}: error and bound against rounds; the numbers stand beside the pictures"
     step = (x(2) - x(1)) if rounds > 1 else 0
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(about)}" '

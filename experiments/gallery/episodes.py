@@ -20,9 +20,9 @@ from pcm_jax.policy import Controller, Decision, Policy
 from pcm_jax.pretrained import load_policy
 from pcm_jax.types import Array
 
-CROPS = {"pusht": ((60, 220, 440), (60, 220, 440)), "metaworld": ((190, 250, 540), (250, 370, 300))}
+CROPS = {"pusht": ((60, 220, 440), (60, 220, 440)), "metaworld": ((285, 375, 810), (488, 638, 285))}
 """Column, line and size of the squares that are kept of pictures, where something moves: of the film, of the scene."""
-PIXELS = 960
+PIXELS = 1440
 """Of Meta-World's pictures."""
 FRAME, SCENE = 160, 360
 """Pixels of a frame of the film, and of the scene under the plans."""

@@ -32,8 +32,8 @@ ABOUT = {
     "error and bound are of the latents. No prior ships with it.",
     "pusht": "A diffusion policy pushes the grey T onto the green one. A decision is a plan of places for the blue "
     "pusher, sampled by diffusion.",
-    "metaworld": "A diffusion policy moves an arm by what it is told of the hand's place and the objects'. A decision "
-    "is a plan of moves of the hand, sampled by diffusion.",
+    "metaworld": "A diffusion policy moves an arm; it is told where the hand and the objects are. A decision is a plan "
+    "of moves of the hand, sampled by diffusion.",
 }
 
 
@@ -169,7 +169,7 @@ actions, which reach from -1 to 1.</p>"""
             return ""
         tasks = json.loads(path.read_text())["tasks"]
         rate = next(m["success"] for m in tasks[self.result["config"]["task"]] if m["method"] == self.result["solver"])
-        return f" The policy succeeds in {100 * rate:.0f}% of its test episodes."
+        return f" The policy succeeds in {100 * rate:.0f}% of this task's test episodes."
 
 
 def shown(value: float) -> str:
