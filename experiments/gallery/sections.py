@@ -81,13 +81,13 @@ class Section:
             f"Sequential {result['solver']} calls the network {result['steps']} times, one after another. Rounds until "
             f"{unit} is certified within {result['tol']:g}: {', '.join(needed)}."
         )
-        return text if TUNED in result["errors"] else f"{text} No adapter of this model shipped then, so there is no PCM."
+        return text if TUNED in result["errors"] else f"{text} No adapter shipped then, so there is no PCM."
 
     def _strips(self) -> str:
         """The sequential samples, and under them those of each method: a picture with a line for each round."""
         result = self.result
         height, width = result["line"]
-        whole = np.asarray(PIL.Image.open(self.results / result["picture"]))
+        whole = _pixels(self.results / result["picture"])
         lines = whole.reshape(-1, height, *whole.shape[1:])
         images, rounds = result["config"]["images"], result["rounds"]
         alt = f"{images} samples of {self.title} by the sequential sampler"
@@ -110,9 +110,8 @@ class Section:
     def _plans(self) -> str:
         """A scene for each method, with its plan."""
         result, scene = self.result, f"{self.name}-scene"
-        picture = PIL.Image.open(self.results / result["scene"])
-        source = "data:image/webp;base64," + base64.b64encode((self.results / result["scene"]).read_bytes()).decode()
-        size = picture.width
+        pixels = _pixels(self.results / result["scene"])
+        source, size = _data(pixels, quality=85), len(pixels)
         parts = [
             '<svg class="hidden" aria-hidden="true"><defs>'
             f'<image id="{scene}" href="{source}" width="{size}" height="{size}"/></defs></svg>'
@@ -141,7 +140,7 @@ class Section:
         """Frames of the episode, rounds of its decisions, and which of them is followed."""
         result = self.result
         size = result["line"][0]
-        film = np.asarray(PIL.Image.open(self.results / result["picture"]))
+        film = _pixels(self.results / result["picture"])
         frames = []
         for place, step in enumerate(result["frames"]):
             source = _data(film[:, place * size : (place + 1) * size], quality=80)
@@ -175,6 +174,11 @@ actions, which reach from -1 to 1.</p>"""
 def shown(value: float) -> str:
     """Two digits."""
     return f"{float(f'{value:.2g}'):g}"
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with PIL.Image.open(path) as picture:
+        return np.asarray(picture)
 
 
 def _data(pixels: np.ndarray, *, quality: int | None = None) -> str:

@@ -54,7 +54,8 @@ def tab(tmp_path_factory):
 def test_sprites_hold_every_round_of_every_method(folder):
     result = json.loads((folder / "gallery_digits.json").read_text())
     height, width = result["line"]
-    picture = np.asarray(PIL.Image.open(folder / result["picture"]))
+    with PIL.Image.open(folder / result["picture"]) as sprites:
+        picture = np.asarray(sprites)
     methods = ["Picard", GUESS, TUNED]
     assert [*result["errors"]] == [*result["bounds"]] == [*result["needed"]] == methods
     assert result["rounds"] == 2 and picture.shape[:2] == (height * (1 + 2 * len(methods)), width)
@@ -112,8 +113,9 @@ def test_the_slider_moves_pictures_and_words_by_keys(tab):
         assert told == f"round 2 of {result['rounds']}, error bound {bound}, true error {error}"
         row = tab.run(f"document.querySelector('#{name} [data-best]').outerHTML")
         assert f"error {error}<" in row and f"bound {bound}<" in row and row != first
+        up = 100 / result["rounds"]
         moved = tab.run(f"document.querySelector('#{name} [data-best] .strip')?.style.transform")
-        assert moved is None or float(re.search(r"-[\d.]+", moved)[0]) == pytest.approx(-100 / result["rounds"], rel=1e-4)
+        assert moved is None or float(re.findall(r"-([\d.]+)%", moved)[0]) == pytest.approx(up, rel=1e-4)
         assert tab.run(f"[...document.querySelectorAll('#{name} .rounds')].every(g => g.children[1].matches('.on'))")
         tab.press("End")
         assert tab.run(f"document.querySelector('#{name} output').textContent") == "{0} of {0}".format(result["rounds"])
@@ -155,7 +157,8 @@ def test_an_episode_is_filmed_and_one_decision_followed(tmp_path, monkeypatch):
     run_episode(Episode(decision=1, frames=2, results=tmp_path), silent())
     result = json.loads((tmp_path / "gallery_pusht.json").read_text())
     assert result["acts"] == 9 and len(result["decisions"]) == 2 and result["frames"] == [1, 9]
-    assert PIL.Image.open(tmp_path / result["picture"]).size == tuple(result["line"][::-1])
+    with PIL.Image.open(tmp_path / result["picture"]) as film:
+        assert film.size == tuple(result["line"][::-1])
     exact, plans = np.array(result["plans"]["sequential"][0]), np.array(result["plans"][GUESS])
     assert plans.shape == (result["rounds"], *exact.shape) and exact.shape == (15, 2)
     far = np.abs(plans - exact).max(axis=(1, 2))
