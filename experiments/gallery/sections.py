@@ -73,7 +73,9 @@ class Section:
     def _cost(self) -> str:
         result = self.result
         needed = [
-            f"{method} {f'needs {count}' if place == 0 else count}" if count else f"{method} more than are shown"
+            f"{method} {f'needs {count}' if place == 0 else count}".replace(" ", "&nbsp;")
+            if count
+            else f"{method} more than are shown"
             for place, (method, count) in enumerate(result["needed"].items())
         ]
         unit = "the decision below" if "plans" in result else "every sample"
@@ -81,7 +83,7 @@ class Section:
             f"Sequential {result['solver']} calls the network {result['steps']} times, one after another. Rounds until "
             f"{unit} is certified within {result['tol']:g}: {', '.join(needed)}."
         )
-        return text if TUNED in result["errors"] else f"{text} No adapter shipped then, so there is no PCM."
+        return text if TUNED in result["errors"] else f"{text} No adapter shipped when this was drawn."
 
     def _strips(self) -> str:
         """The sequential samples, and under them those of each method: a picture with a line for each round."""
