@@ -73,10 +73,8 @@ class Section:
     def _cost(self) -> str:
         result = self.result
         needed = [
-            f"{method} {f'needs {count}' if place == 0 else count}".replace(" ", "&nbsp;")
-            if count
-            else f"{method} more than are shown"
-            for place, (method, count) in enumerate(result["needed"].items())
+            f"{method}&nbsp;{count}".replace(" ", "&nbsp;") if count else f"{method} more than are shown"
+            for method, count in result["needed"].items()
         ]
         unit = "the decision below" if "plans" in result else "every sample"
         text = (
