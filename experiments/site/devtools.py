@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from experiments.site.look import FLAGS, NETWORK
 
@@ -20,8 +20,8 @@ CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Tab": 9, "En
 class Tab:
     """One page. It answers one command at a time."""
 
-    def __init__(self, write: int, read: int) -> None:
-        self._write, self._read = write, os.fdopen(read, "rb")
+    def __init__(self, write: int, read: BinaryIO) -> None:
+        self._write, self._read = write, read
         self._count, self._session = 0, ""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -103,7 +103,8 @@ def tab(program: str, profile: Path) -> Iterator[Tab]:
     os.close(theirs_in)
     os.close(theirs_out)
     try:
-        yield Tab(ours_out, ours_in)
+        with os.fdopen(ours_in, "rb") as read:
+            yield Tab(ours_out, read)
     finally:
         process.terminate()
         process.wait(20)
