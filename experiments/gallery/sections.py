@@ -81,6 +81,11 @@ class Section:
             f"Sequential {result['solver']} calls the network {result['steps']} times, one after another. Rounds until "
             f"{unit} is certified within {result['tol']:g}: {', '.join(needed)}."
         )
+        for method, errors in result["errors"].items():
+            pairs = enumerate(zip(errors, result["bounds"][method], strict=True), 1)
+            broken = [str(at) for at, (error, bound) in pairs if bound is not None and bound < error]
+            if broken:
+                text += f" The bound of {method} is below the error after {', '.join(broken)} rounds."
         return text if TUNED in result["errors"] else f"{text} No adapter shipped when this was drawn."
 
     def _strips(self) -> str:

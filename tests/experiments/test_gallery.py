@@ -83,6 +83,12 @@ def test_the_shipped_page_is_what_its_results_say(tmp_path):
     fresh = page.run_page(page.Page(out=tmp_path / "gallery.html"), silent())
     assert without_pictures(fresh) == without_pictures(SHIPPED), "python -m experiments.gallery page"
     assert SHIPPED.stat().st_size < LIMIT
+    broken = sum(
+        any(bound is not None and bound < error for error, bound in zip(errors, result["bounds"][method], strict=True))
+        for result in map(about, NAMES)
+        for method, errors in result["errors"].items()
+    )
+    assert SHIPPED.read_text().count("is below the error after") == broken, "a bound that fails is named"
     assert re.findall(r'<section id="(\w+)"', SHIPPED.read_text()) == [*NAMES]
 
 
