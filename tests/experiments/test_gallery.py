@@ -17,6 +17,8 @@ from experiments.gallery.sprites import Draw, run_draw
 from experiments.pcm.study import GUESS, METHODS
 from experiments.site import look
 
+pytestmark = pytest.mark.slow
+
 
 def silent():
     return Console(file=io.StringIO())
