@@ -4,6 +4,10 @@ import gc
 import os
 from pathlib import Path
 
+# The test processes share the cores, and BLAS's threads of small products wait more than they compute. NumPy reads this
+# when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hypothesis
 import jax
 import pytest
