@@ -49,7 +49,7 @@ MODULES = {
 
 def setup(module, rank=3, **options):
     model_fn = networks.linen(module)
-    params = model_fn.init(jax.random.key(1), X, T, COND)
+    params = jax.jit(model_fn.init)(jax.random.key(1), X, T, COND)
     noisy = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(2), leaf.shape), params)
     return model_fn, noisy, lora.init(noisy, rank, jax.random.key(3), **options)
 

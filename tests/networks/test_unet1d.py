@@ -39,7 +39,6 @@ def test_mish_and_its_gradient_at_both_ends():
     np.testing.assert_allclose(slope, jax.vmap(jax.grad(jax.nn.mish))(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.fast
 def test_rows_are_independent_and_read_time_and_observations(model):
     model_fn, params = model
     out = model_fn(params, X, T, SEEN)
@@ -83,7 +82,7 @@ def test_every_kernel_takes_a_lora(model):
 
 def test_mlp_reads_observations():
     model_fn = networks.linen(networks.ResidualMLP(width=16, depth=1, observations=True))
-    params = model_fn.init(jax.random.key(0), X, T, SEEN)
+    params = jax.jit(model_fn.init)(jax.random.key(0), X, T, SEEN)
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
     assert float(jnp.max(jnp.abs(model_fn(params, X, T, SEEN) - model_fn(params, X, T, -SEEN)))) > 1e-3
     with pytest.raises(ValueError, match="observations must be floats of shape"):
