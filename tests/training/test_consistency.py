@@ -95,7 +95,8 @@ def test_distances_weights_and_rows():
     np.testing.assert_allclose(weighted, base / metrics["spread"], rtol=1e-5)
     huber, _ = dataclasses.replace(plain, distance="pseudo_huber")(fresh(), made, key)
     assert 0 < huber < jnp.sqrt(base)
-    few = [dataclasses.replace(plain, rows=3)(fresh(), made, jax.random.key(seed))[0] for seed in range(40)]
+    sampled = jax.jit(dataclasses.replace(plain, rows=3))
+    few = [sampled(fresh(), made, jax.random.key(seed))[0] for seed in range(40)]
     np.testing.assert_allclose(np.mean(few), base, rtol=0.15)
     # Only rows with lambda = 1 count: the last row alone.
     last = dataclasses.replace(plain, table=((0.0,) * 9 + (1.0,),))
