@@ -91,7 +91,6 @@ def test_a_new_lora_is_the_base_model():
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.fast
 def test_selection_rank_and_count():
     _, params, adapted = setup(MODULES["mixed"], rank=4)
     assert set(adapted.factors) == {
@@ -125,7 +124,6 @@ def test_bad_lora(options, message):
         lora.init(params, key=jax.random.key(0), **options)
 
 
-@pytest.mark.fast
 def test_a_lora_of_another_model_names_the_kernel():
     _, params, _ = setup(MODULES["mixed"])
     model_fn, other, foreign = setup(MODULES["mlp"])
@@ -137,7 +135,6 @@ def test_a_lora_of_another_model_names_the_kernel():
         networks.factored(model_fn, misfit).predict(model_fn, other, X, T, COND, SHARE)
 
 
-@pytest.mark.fast
 def test_layers_without_a_factored_form_are_named():
     for module, message in ((Grouped(), "grouped convolution"), (General(), "cannot be adapted in factored form")):
         model_fn, params, adapted = setup(module, rank=1)

@@ -53,7 +53,6 @@ def test_a_stopped_campaign_goes_on_and_keeps_what_it_has(tmp_path):
     assert len(measured) == 6
 
 
-@pytest.mark.fast
 def test_no_campaign_without_cases():
     command = [sys.executable, "-m", "experiments.campaigns", "files", "--cases", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -48,7 +48,6 @@ def test_every_variant_ends_on_the_sequential_sample(name, kind):
         np.testing.assert_allclose(estimates[-1].sample, made.exact, atol=1e-5)
 
 
-@pytest.mark.fast
 def test_held_coefficients_are_the_solvers_own_step():
     made = case("ddpm").recurrence
     x = made.noise

@@ -34,7 +34,6 @@ def run(rounds=None, **options):
     )
 
 
-@pytest.mark.fast
 def test_rows_are_taken_round_by_round_and_certified_samples_are_left_alone():
     rows = (3, 7, 12, 9)
     whole = run(preview=rows, return_rounds=True)

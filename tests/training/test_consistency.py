@@ -71,7 +71,6 @@ def test_the_trainers_rounds_are_the_samplers(name, slope, prior):
     np.testing.assert_allclose(at.x, out.trajectory, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("target", ["drifts", "states"])
 def test_the_loss_vanishes_on_the_fixed_point_and_only_there(target):
     made = batch()
@@ -86,7 +85,6 @@ def test_the_loss_vanishes_on_the_fixed_point_and_only_there(target):
     np.testing.assert_allclose(dataclasses.replace(loss, on_policy=True)(fresh(), made, key)[0], value, rtol=1e-5)
 
 
-@pytest.mark.fast
 def test_distances_weights_and_rows():
     made, key = batch(), jax.random.key(0)
     plain = consistency(MODEL, fresh(), ONES, factored=FACTORED, alpha=False)
