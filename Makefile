@@ -49,7 +49,7 @@ test: $(READY) ## Test every law of the library, under eight minutes on two core
 test-all: $(READY) ## Run every test: studies, campaigns and full grids too
 	$(RUN) -m pytest $(PYTEST) $(ARGS)
 
-fast: $(READY) ## Run one test of each kind, under a minute
+fast: $(READY) ## Run one test of each kind, under 45 s on two cores
 	$(RUN) -m pytest $(PYTEST) -m fast $(ARGS)
 
 lint: $(READY) ## Check style, format and types
