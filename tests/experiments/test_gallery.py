@@ -51,6 +51,7 @@ def tab(tmp_path_factory):
         yield one
 
 
+@pytest.mark.slow
 def test_sprites_hold_every_round_of_every_method(folder):
     result = json.loads((folder / "gallery_digits.json").read_text())
     height, width = result["line"]
@@ -92,6 +93,7 @@ def test_the_shipped_page_is_what_its_results_say(tmp_path):
     assert re.findall(r'<section id="(\w+)"', SHIPPED.read_text()) == [*NAMES]
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(folder):
     written = page.run_page(page.Page(folder, folder / "gallery.html"), silent())
     for path in (written, SHIPPED):
@@ -105,6 +107,7 @@ def test_the_page_needs_nothing_else(folder):
     assert check.problems(folder / "site") == []
 
 
+@pytest.mark.slow
 def test_the_slider_moves_pictures_and_words_by_keys(tab):
     tab.open(f"file://{SHIPPED}")
     for name in NAMES:
@@ -127,6 +130,7 @@ def test_the_slider_moves_pictures_and_words_by_keys(tab):
         assert tab.run(f"document.querySelector('#{name} output').textContent") == "{0} of {0}".format(result["rounds"])
 
 
+@pytest.mark.slow
 def test_play_begins_and_pauses_by_the_keyboard(tab):
     tab.open(f"file://{SHIPPED}")
     tab.run("document.querySelector('#digits button').focus()")
@@ -140,6 +144,7 @@ def test_play_begins_and_pauses_by_the_keyboard(tab):
     assert len(tab.names("slider")) == len(NAMES)
 
 
+@pytest.mark.slow
 def test_everything_has_a_name(tab):
     tab.open(f"file://{SHIPPED}")
     sliders, pictures = tab.names("slider"), tab.names("image")
@@ -148,6 +153,7 @@ def test_everything_has_a_name(tab):
     assert len(tab.names("region")) == len(NAMES) and all(tab.names("region"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 1280])
 def test_no_width_overflows(tab, width):
     for script in (True, False):
@@ -158,6 +164,7 @@ def test_no_width_overflows(tab, width):
         assert shows == ("flex" if script else "none")
 
 
+@pytest.mark.slow
 def test_an_episode_is_filmed_and_one_decision_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(environments.PushT, "max_steps", 9)
     run_episode(Episode(decision=1, frames=2, results=tmp_path), silent())

@@ -51,6 +51,7 @@ def toy(monkeypatch, tmp_path):
     return Evaluate(methods=("DDPM-100", SECANT, FEW), episodes=3, batch=2, out=tmp_path / "cells")
 
 
+@pytest.mark.slow
 def test_the_same_episodes_for_every_method(toy):
     found = run_evaluate(toy, QUIET)
     assert [(line["method"], line["number"]) for line in found] == [(m, n) for m in toy.methods for n in range(3)]
@@ -67,6 +68,7 @@ def test_the_same_episodes_for_every_method(toy):
         assert np.isnan(one["seconds"][:2]).all() and (np.array(one["seconds"][2:]) > 0).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
     monkeypatch.setattr(Toy, "breaks", True)
     with pytest.raises(RuntimeError, match=r"of pusht failed in episode 2 at step 5 \(OSError: the arm fell off\)"):
@@ -83,6 +85,7 @@ def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
     assert kept[0].stat().st_mtime_ns != stamp
 
 
+@pytest.mark.slow
 def test_episodes_do_not_depend_on_their_batch(toy):
     method = METHODS[SECANT]
     policy = method.apply(policies.small(), None)
@@ -213,6 +216,7 @@ def test_files_of_two_adapters_have_two_names():
     assert Evaluate("push", adapter=Path("a/mine.safetensors")).slug("push", SECANT) == "push-mine-Picard_secant"
 
 
+@pytest.mark.slow
 def test_video(toy, monkeypatch, tmp_path):
     monkeypatch.setattr(report, "load_policy", lambda name: policies.small())
     monkeypatch.setattr(report, "adapter_of", lambda policy, file: None)
