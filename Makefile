@@ -7,6 +7,8 @@ PARITY_VENV ?= .venv-parity
 DOCS_VENV ?= .venv-docs
 # Test processes; 0 runs them in this one.
 WORKERS ?= 2
+# Neighbours share compiled programs: a process takes half of the tests, and of the other's only when it is done.
+PYTEST := -q -n $(WORKERS) --dist worksteal
 # More for pytest, the demo or the benchmark: make test ARGS="-k window"
 ARGS ?=
 
@@ -19,10 +21,10 @@ READY := $(VENV)/.stamp
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test fast lint demo pcm bench accelerator parity readme docs clean distclean
+.PHONY: help venv test test-all fast lint demo pcm bench accelerator parity readme docs clean distclean
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PYTHON=python3.12  the interpreter that makes .venv (after 'make distclean' if there is one already)"
 	@echo "  VENV=DIR           another place for it"
@@ -41,11 +43,14 @@ $(VENV)/.stamp: requirements.txt pyproject.toml
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-test: $(READY) ## Run every test
-	$(RUN) -m pytest -q -n $(WORKERS) $(ARGS)
+test: $(READY) ## Test every law of the library, under eight minutes on two cores
+	$(RUN) -m pytest $(PYTEST) -m "not slow" $(ARGS)
 
-fast: $(READY) ## Run one test of each kind, under a minute
-	$(RUN) -m pytest -q -n $(WORKERS) -m fast $(ARGS)
+test-all: $(READY) ## Run every test, studies and campaigns too, on the programs that users run
+	PCM_JAX_TEST_QUICK=0 $(RUN) -m pytest $(PYTEST) $(ARGS)
+
+fast: $(READY) ## Run one test of each kind, under 45 s on two cores
+	$(RUN) -m pytest $(PYTEST) -m fast $(ARGS)
 
 lint: $(READY) ## Check style, format and types
 	$(RUN) -m ruff check .

@@ -14,7 +14,7 @@ author = PROJECT["authors"][0]["name"]
 copyright = author
 version = release = PROJECT["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "mathml", "rounds_figure"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "mathml", "rounds_figure", "gallery_page"]
 exclude_patterns = ["_build", "_ext", "_static"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
@@ -36,6 +36,7 @@ default_role = "code"
 html_theme = "furo"
 html_title = "pcm_jax"
 html_static_path = ["_static"]
+html_extra_path = ["../experiments/results/gallery.html"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False

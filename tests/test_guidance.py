@@ -108,7 +108,7 @@ def test_the_loop_counts_one_call_and_twice_the_rows(guided):
 
 def test_lora_in_factored_form_under_guidance():
     model_fn = linen(ResidualMLP(width=8, depth=1, num_classes=3))
-    params = model_fn.init(jax.random.key(0), X, T, LABEL)
+    params = jax.jit(model_fn.init)(jax.random.key(0), X, T, LABEL)
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), params)
     adapted = lora.init(params, 2, jax.random.key(2))
     adapted = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(3), leaf.shape), adapted)
@@ -119,6 +119,6 @@ def test_lora_in_factored_form_under_guidance():
         (prompt_guided(model_fn, 2.0), prompts(LABEL, jnp.asarray([3]))),
     ):
         out = factored(guided, adapted).predict(guided, params, X, T, cond, share)
-        base, tuned = guided(params, X, T, cond), guided(merged, X, T, cond)
+        base, tuned = (jax.jit(guided)(each, X, T, cond) for each in (params, merged))
         assert np.abs(base - tuned).max() > 1e-2
         np.testing.assert_allclose(out, jnp.where(share[:, None] == 0, base, tuned), rtol=1e-4, atol=1e-5)

@@ -122,7 +122,6 @@ def violations(source: str, path: str) -> list[str]:
     return complaints
 
 
-@pytest.mark.fast
 def test_imports_run_downwards():
     files = [path for folder in ("pcm_jax", "experiments", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
     assert any(path.parts[-2] == "sampling" for path in files), "no package found: the check would pass on nothing"

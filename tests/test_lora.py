@@ -1,5 +1,7 @@
 """Merged and factored forms are one model; a new LoRA is the base model; mistakes are found before work starts."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,15 +49,20 @@ MODULES = {
 }
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def moved(tree, size, seed):
+    return jax.tree.map(lambda leaf: leaf + size * jax.random.normal(jax.random.key(seed), leaf.shape), tree)
+
+
 def setup(module, rank=3, **options):
     model_fn = networks.linen(module)
-    params = model_fn.init(jax.random.key(1), X, T, COND)
-    noisy = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(2), leaf.shape), params)
+    params = jax.jit(model_fn.init)(jax.random.key(1), X, T, COND)
+    noisy = moved(params, 0.05, 2)
     return model_fn, noisy, lora.init(noisy, rank, jax.random.key(3), **options)
 
 
 def trained(adapted):
-    return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(4), leaf.shape), adapted)
+    return moved(adapted, 0.1, 4)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -65,9 +72,10 @@ def test_merged_is_factored_for_every_lambda(name):
     adapted = trained(adapted)
     adapter = networks.factored(model_fn, adapted)
     out = jax.jit(adapter.predict, static_argnums=0)(model_fn, params, X, T, COND, SHARE)
-    base = model_fn(params, X, T, COND)
+    call, merge = jax.jit(model_fn), jax.jit(lora.merge)
+    base = call(params, X, T, COND)
     for row, share in enumerate(SHARE):
-        merged = model_fn(lora.merge(params, adapted, share), X, T, COND)[row]
+        merged = call(merge(params, adapted, share), X, T, COND)[row]
         np.testing.assert_allclose(out[row], merged, atol=1e-5)
     np.testing.assert_allclose(out[0], base[0], atol=1e-6)
     assert np.max(np.abs(out[1] - base[1])) > 1e-2
@@ -83,7 +91,6 @@ def test_a_new_lora_is_the_base_model():
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.fast
 def test_selection_rank_and_count():
     _, params, adapted = setup(MODULES["mixed"], rank=4)
     assert set(adapted.factors) == {
@@ -117,7 +124,6 @@ def test_bad_lora(options, message):
         lora.init(params, key=jax.random.key(0), **options)
 
 
-@pytest.mark.fast
 def test_a_lora_of_another_model_names_the_kernel():
     _, params, _ = setup(MODULES["mixed"])
     model_fn, other, foreign = setup(MODULES["mlp"])
@@ -129,7 +135,6 @@ def test_a_lora_of_another_model_names_the_kernel():
         networks.factored(model_fn, misfit).predict(model_fn, other, X, T, COND, SHARE)
 
 
-@pytest.mark.fast
 def test_layers_without_a_factored_form_are_named():
     for module, message in ((Grouped(), "grouped convolution"), (General(), "cannot be adapted in factored form")):
         model_fn, params, adapted = setup(module, rank=1)

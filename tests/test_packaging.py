@@ -101,6 +101,15 @@ print(pcm.__file__, pcm.pretrained.load_policy("pusht").prior is not None)
 """
 
 
+OTHER_MODELS = """
+print(pcm.pretrained.load("fashion", directory=weights).prior.kind)
+try:
+    pcm.pretrained.load("fashion")
+except ValueError as error:
+    print(error)
+"""
+
+
 def test_an_installed_wheel_samples_and_says_where_the_other_models_are(wheel, tmp_path):
     """In an environment of its own that borrows what the package depends on, and nothing of this repository."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
@@ -109,19 +118,15 @@ def test_an_installed_wheel_samples_and_says_where_the_other_models_are(wheel, t
     subprocess.run(install, check=True, capture_output=True)
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
-    def run(code):
-        command = [tmp_path / "env" / "bin" / "python", "-I", "-c", code]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
-    done = run(TEN_LINES)
-    assert done.returncode == 0, done.stderr
-    where, prior = done.stdout.split()
-    assert Path(where).is_relative_to(site) and prior == "True"
-    missing = run("import pcm_jax as pcm; pcm.pretrained.load('fashion')")
-    assert "choose one of digits; an installed package holds digits and pusht alone, a clone" in missing.stderr
     weights = ROOT / "pcm_jax" / "pretrained" / "weights"
-    other = run(f"import pcm_jax as pcm; print(pcm.pretrained.load('fashion', directory={str(weights)!r}).prior.kind)")
-    assert other.stdout.strip() == "class", other.stderr
+    code = f"{TEN_LINES}\nweights = {str(weights)!r}\n{OTHER_MODELS}"
+    command = [tmp_path / "env" / "bin" / "python", "-I", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, kind, missing = done.stdout.splitlines()
+    where, prior = first.split()
+    assert Path(where).is_relative_to(site) and prior == "True" and kind == "class"
+    assert "choose one of digits; an installed package holds digits and pusht alone, a clone" in missing
 
 
 def test_the_package_checks_itself():

@@ -51,7 +51,8 @@ class Ablation:
 class Line:
     """rank: of the LoRA, None tunes all weights. recipe: fields of FinetuneConfig. switch: None is the calibrated one.
 
-    like: the line whose fine-tuned model is measured again, with another switch or in feature space.
+    like: the line whose fine-tuned model is measured again, with another switch or in feature space. prior: rounds
+    start from the model's prior, in training and here, and not from copies of the noise.
     """
 
     rank: int | None = 16
@@ -59,6 +60,7 @@ class Line:
     switch: Any = None
     like: str | None = None
     feature_space: bool = False
+    prior: bool = False
 
 
 def _rounds(count: int = 3, **loss: Any) -> dict[str, Any]:
@@ -66,6 +68,9 @@ def _rounds(count: int = 3, **loss: Any) -> dict[str, Any]:
 
 
 DEFAULT = "default: rank 16, switch in the loop"
+FROM_PRIOR = "from the prior"
+LATE = pcm.switching.calibrated(np.arange(50)[None] >= 40)
+"""Round 1 from row 40 of 50 on: from the prior the measured switch keeps no row, and would show the base model."""
 LINES: dict[str, Line] = {
     DEFAULT: Line(),
     "rank 2": Line(rank=2),
@@ -89,6 +94,18 @@ LINES: dict[str, Line] = {
     "switch linear(1.0, 6)": Line(like=DEFAULT, switch=pcm.switching.linear(1.0, 6)),
     "switch frontier(12)": Line(like=DEFAULT, switch=pcm.switching.frontier(12)),
     "switch adaptive(0.3)": Line(like=DEFAULT, switch=pcm.switching.adaptive(0.3)),
+    FROM_PRIOR: Line(prior=True),
+    "from the prior, switch never": Line(like=FROM_PRIOR, switch=pcm.switching.never(), prior=True),
+    "from the prior, round 1 from row 40": Line(like=FROM_PRIOR, switch=LATE, prior=True),
+    "from the prior, late rows weigh more, round 1 from row 40": Line(
+        recipe={"loss": (("rows", 16), ("late", 6.0))}, switch=LATE, prior=True
+    ),
+    "from the prior, one base round unrolled, round 1 from row 40": Line(
+        recipe={"loss": (("target", "states"), ("unroll", 1))}, switch=LATE, prior=True
+    ),
+    "from the prior, two base rounds unrolled, round 1 from row 40": Line(
+        recipe={"loss": (("target", "states"), ("unroll", 2))}, switch=LATE, prior=True
+    ),
 }
 
 
@@ -130,7 +147,8 @@ def _measure(config: Ablation, model: Pretrained, line: Line) -> dict[str, Any]:
         size = min(config.batch, config.noises - start)
         case = study.problem(model, study.solvers(model)["DDIM-50"], batch=size, seed=20_000 + start)
         exact = np.asarray(case.sequential().sample)
-        out = case.picard(tol=config.tol, adapter=adapter, switch=switch, max_rounds=24, return_rounds=True)
+        how = {"adapter": adapter, "switch": switch, "prior": model.prior if line.prior else None}
+        out = case.picard(tol=config.tol, max_rounds=24, return_rounds=True, **how)
         squares.append(
             np.mean((np.asarray(out.iterates, np.float64) - exact) ** 2, axis=tuple(range(2, exact.ndim + 1)))
         )
@@ -167,6 +185,7 @@ def _tuned(config: Ablation, model: Pretrained, line: Line, name: str) -> Finetu
         ),
         draw_cond=Labels(model.num_classes),
         factored=None if whole else FactoredLinen(model.model_fn.module),  # type: ignore[attr-defined]
+        prior=model.prior if line.prior else None,
         directory=str(config.out / _slug(name)),
     )
 

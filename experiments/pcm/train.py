@@ -53,6 +53,7 @@ class Train:
     heldout: int | None = None
     learning_rate: float = 2e-3
     ema_decay: float = 0.99
+    prior: bool = False
     out: Path | None = None
     ship: bool = True
     seed: int = 0
@@ -88,6 +89,8 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     recipe = {name: getattr(config, name) for name in RECIPES[config.model]}
     recipe = {name: RECIPES[config.model][name] if value is None else value for name, value in recipe.items()}
     folder = config.out or Path("experiments/out") / f"pcm-{config.name}"
+    prior = model.prior if config.prior else None
+    base = Base(model.params, solver, prior)
     draw, heldout = Labels(model.num_classes), max(4, recipe["heldout"] // len(solver))
     start = time.perf_counter()
     collect(
@@ -120,12 +123,12 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
         factored=FactoredLinen(model.model_fn.module),
         stored=str(folder / "trajectories"),
         directory=str(folder),
-        prior=model.prior,
+        prior=prior,
         report=console.print,
     )
     measure = solve_batch(
         model.model_fn,
-        Base(model.params, solver, model.prior),
+        base,
         model.sample_shape,
         heldout,
         draw,
@@ -133,7 +136,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     )
     plain = calibrate(
         model.model_fn,
-        Base(model.params, solver, model.prior),
+        base,
         ParameterSpace(result.tuned, FactoredLinen(model.model_fn.module)),
         measure,
         linearization=study.SLOPES["identity"],
@@ -141,7 +144,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     previews = {
         slope: measure_preview(
             model.model_fn,
-            Base(model.params, solver, model.prior),
+            base,
             measure,
             adapter=result.adapter,
             table=table,
@@ -165,9 +168,8 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     }
     console.print({name: outcome[name] for name in ("borders", "evaluations", "share_of_base_training", "seconds")})
     if config.ship:
-        prior = None if model.prior is None else fingerprint(model.prior)
         about = {
-            "prior": prior,
+            "prior": None if prior is None else fingerprint(prior),
             "solver": config.solver,
             "command": config.command,
             "device": device(),

@@ -26,6 +26,7 @@ METAWORLD = (
 TASKS = ("pusht", *METAWORLD)
 _T_POINTS = np.array([[-60.0, 0.0], [60.0, 0.0], [0.0, 120.0]])
 """Ends of the T's bar and of its stem, in pixels from the body's origin."""
+_CAMERA = "corner2"
 
 
 class Step(NamedTuple):
@@ -49,9 +50,12 @@ class Environment(Protocol):
     def picture(self) -> np.ndarray:
         """uint8 `[H, W, 3]`."""
 
+    def path(self, actions: np.ndarray) -> np.ndarray:
+        """Where in `picture` the actions `[.., n, A]` lead from now: columns and lines, `[.., n, 2]`."""
 
-def make(task: str, *, pictures: bool = False) -> Environment:
-    """The simulator of a task.
+
+def make(task: str, *, pictures: bool = False, size: int = 480) -> Environment:
+    """The simulator of a task. pictures: Meta-World is to draw them too, of this size.
 
     Raises:
         ValueError: an unknown task, or the simulators are not installed.
@@ -59,7 +63,7 @@ def make(task: str, *, pictures: bool = False) -> Environment:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}")
     try:
-        return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures)
+        return PushT() if task == "pusht" else MetaWorld(task, pictures=pictures, size=size)
     except ImportError as error:
         raise ValueError(
             f"the simulator of {task} is not installed ({error}): pip install 'pcm-jax[robots]'"
@@ -107,6 +111,11 @@ class PushT:
     def picture(self) -> np.ndarray:
         return np.asarray(self._env.render(), np.uint8)
 
+    def path(self, actions: np.ndarray) -> np.ndarray:
+        """Actions are places already; the picture has more pixels than the plane has units."""
+        plane = self._env.action_space
+        return np.clip(np.asarray(actions), plane.low, plane.high) * self.picture().shape[1] / plane.high
+
 
 @functools.cache
 def _variants(name: str) -> tuple[Any, list[Any], list[Any]]:
@@ -129,14 +138,14 @@ class MetaWorld:
 
     max_steps = 500
 
-    def __init__(self, task: str, *, pictures: bool = False) -> None:
+    def __init__(self, task: str, *, pictures: bool = False, size: int = 480) -> None:
         from metaworld.policies import ENV_POLICY_MAP
 
         self.task, name = task, f"{task}-v3"
         kind, *self._tasks = _variants(name)
         # Asking for a picture needs a display or a GPU driver; without one nothing is drawn.
-        options = {"render_mode": "rgb_array", "camera_name": "corner2"} if pictures else {}
-        self._env: Any = kind(**options)
+        options = {"render_mode": "rgb_array", "camera_name": _CAMERA, "width": size, "height": size}
+        self._env: Any = kind(**(options if pictures else {}))
         self._code = np.eye(len(METAWORLD), dtype=np.float32)[METAWORLD.index(task)]
         self._expert: Any = ENV_POLICY_MAP[name]
         self._raw = np.zeros(39)
@@ -167,6 +176,18 @@ class MetaWorld:
                 "display: apt-get install libosmesa6, then MUJOCO_GL=osmesa python -m experiments.robots ..; "
                 "MUJOCO_GL=egl with the driver of a GPU"
             ) from error
+
+    def path(self, actions: np.ndarray) -> np.ndarray:
+        """The hand's places if it went as far as it is told, seen by the camera."""
+        world, model, data = self._env, self._env.model, self._env.data
+        moves = np.clip(np.asarray(actions, np.float64)[..., :3], -1.0, 1.0) * world.action_scale
+        places = np.clip(self._raw[:3] + np.cumsum(moves, axis=-2), world.mocap_low, world.mocap_high)
+        camera = model.camera(_CAMERA).id
+        x, y, z = np.moveaxis((places - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3), -1, 0)
+        size = world.mujoco_renderer.height
+        scale = size / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+        # It looks along -z; `picture` turns the lines around.
+        return np.stack([size / 2 - scale * x / z, size / 2 - scale * y / z], axis=-1)
 
     def _observe(self, raw: np.ndarray) -> np.ndarray:
         if self._env.curr_path_length == 0:

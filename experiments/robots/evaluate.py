@@ -115,7 +115,7 @@ def _batch(
     worlds: Callable[[str], list[environments.Environment]],
 ) -> list[dict[str, Any]]:
     """Episodes `numbers`; from their file if they were run with these weights before."""
-    weights = fingerprint((policy.params, policy.adapter, policy.observation, policy.action))
+    weights = fingerprint((policy.params, policy.adapter, policy.prior, policy.observation, policy.action))
     options = None if policy.options is None else str(sorted(policy.options.items()))
     about = {"task": task, "method": method.name, "numbers": [*numbers], "seed": config.seed, "weights": weights}
     about["options"] = options

@@ -16,23 +16,26 @@ TOL = 1e-3
 
 
 class Kind(NamedTuple):
-    """A sampler. slope: of the round. rounds: fixed numbers of them, for a cold and for a warm start.
+    """A sampler. slope: of the round. rounds: fixed numbers of them, for a cold and for a warm start. prior: whether a
+    cold start is the policy's prior, and not copies of the noise.
 
-    Plain Picard starts cold alone: a guess saves rounds of the other two in the same way.
-    """
+    Plain Picard starts cold alone: a guess saves rounds of the others in the same way.
+    """  # noqa: D205
 
     slope: str
     rounds: tuple[int, ...]
     warm: tuple[int | None, ...] = ()
+    prior: bool = False
     tuned: bool = False
 
 
 KINDS = {
     "Picard": Kind("identity", (8, 16, 20, 24)),
-    "Picard + secant": Kind("secant", (2, 4, 6, 8), (None, 2, 4, 8)),
-    "PCM + secant": Kind("secant", (2, 3, 4, 6, 8), (None, 2, 4, 8), tuned=True),
+    "Picard + secant": Kind("secant", (2, 4, 6, 8), (None, 4)),
+    "secant + prior": Kind("secant", (1, 2, 3, 4, 6), (None, 2, 4), prior=True),
+    "PCM + secant": Kind("secant", (2, 3, 4, 6, 8), (None, 4), tuned=True),
 }
-"""The paper's baseline, the default slope, and PCM-LoRA on it."""
+"""The paper's baseline, the default slope, the policy's default start, and PCM-LoRA."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Method:
         if self.rounds is not None:
             options["max_rounds"] = self.rounds
         if not kind.tuned:
-            return policy.picard(**options)
+            return policy.picard(prior=policy.prior if kind.prior else None, **options)
         if adapter is None:
             raise ValueError(
                 f"no adapter of policy {policy.name} is there; make one with: python -m experiments.robots train-pcm "

@@ -26,7 +26,7 @@ Line = dict[str, Any]
 TITLES = (
     "method", "success", "95 %", "score", "rounds", "p95", "evaluations", "time", "p95 time", "certified", "difference"
 )  # fmt: skip
-ORACLE, (PLAIN, SECANT, TUNED) = "DDPM-100", KINDS
+ORACLE, (PLAIN, SECANT, GUESS, TUNED) = "DDPM-100", KINDS
 
 
 def run_and_report(config: Evaluate, console: Console) -> list[Line]:
@@ -93,10 +93,13 @@ def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
     """Headline numbers of one evaluation; no parity is recorded where no number of rounds reached it."""
     by = {line["method"]: line for line in lines}
     out = {f"{task}.max_action_difference": max(line["difference"] for line in lines if line["difference"] is not None)}
-    for kind, name in ((SECANT, "warm_start_rounds_ratio"), (TUNED, "warm_start_rounds_ratio_pcm")):
-        out[f"{task}.{name}"] = by[f"{kind}, warm"]["rounds"] / by[kind]["rounds"]
+    for kind, name in ((SECANT, ""), (GUESS, "_prior"), (TUNED, "_pcm")):
+        out[f"{task}.warm_start_rounds_ratio{name}"] = by[f"{kind}, warm"]["rounds"] / by[kind]["rounds"]
     kept = "score" if task == "pusht" else "success"
     out[f"{task}.{kept}_sequential"] = by[ORACLE][kept]
+    guessed = rounds_at_parity(lines, GUESS)
+    if guessed is not None:
+        out[f"{task}.prior_rounds_at_parity"] = guessed
     mine = rounds_at_parity(lines, TUNED)
     if mine is not None:
         out[f"{task}.pcm_rounds_at_parity"] = mine
@@ -112,6 +115,7 @@ def overall(evaluations: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The worst of all evaluations, of every number that all of them have."""
     names = {
         "max_action_difference": "certified_max_action_difference",
+        "prior_rounds_at_parity": "prior_rounds_at_parity",
         "pcm_rounds_at_parity": "pcm_rounds_at_parity",
         "pcm_over_picard_rounds": "pcm_over_picard_rounds",
         "pcm_over_picard_secant_rounds": "pcm_over_picard_secant_rounds",

@@ -10,7 +10,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
 
 from pcm_jax.data import data_directory, load_source
 from pcm_jax.data.idx import FILES, read_idx
@@ -18,6 +17,8 @@ from pcm_jax.data.sources import ImageSource
 
 
 def test_both_splits_together_are_exactly_the_digits_of_scikit_learn(data_dir, train_set):
+    from sklearn.datasets import load_digits  # a second that a selection without this test does not need
+
     test_set = load_source("digits", "test", data_dir)
     images = np.concatenate([train_set.images, test_set.images])
     labels = np.concatenate([train_set.labels, test_set.labels])

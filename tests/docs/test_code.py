@@ -33,6 +33,7 @@ def settings():
         jax.config.update(name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [pytest.param(code, id=place) for code, place in BLOCKS.items()])
 def test_block(code, settings, tmp_path, capsys):
     script = tmp_path / "block.py"

@@ -45,6 +45,7 @@ def small(tmp_path_factory):
     return folder, json.loads((folder / "accelerator.json").read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_it_runs_with_what_it_names_alone(small):
     folder, content, printed = small
     assert content["complete"] and not content["failed"] and not content["skipped"], printed
@@ -53,6 +54,7 @@ def test_it_runs_with_what_it_names_alone(small):
     assert content["platform"] == "cpu" and content["device_kind"]
 
 
+@pytest.mark.slow
 def test_every_part_has_its_numbers(small):
     _, content, _ = small
     parts = content["parts"]
@@ -72,6 +74,7 @@ def test_every_part_has_its_numbers(small):
     assert all(row["rounds"] == 2 and row["round_seconds"] > 0 for row in windows)
 
 
+@pytest.mark.slow
 def test_it_writes_nothing_into_the_committed_results_unless_told_to(small, capsys):
     with pytest.raises(SystemExit):
         accelerator.parse(["--small"])
@@ -82,6 +85,7 @@ def test_it_writes_nothing_into_the_committed_results_unless_told_to(small, caps
     assert accelerator.parse(["--small", "--results", "x"]).results == Path("x")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_keeps_what_it_has_and_a_part_that_fails_costs_no_other(tmp_path, monkeypatch):
     done = [{"model": "digits", "rows": 1, "seconds": 1.0}]
 

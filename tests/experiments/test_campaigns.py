@@ -53,13 +53,13 @@ def test_a_stopped_campaign_goes_on_and_keeps_what_it_has(tmp_path):
     assert len(measured) == 6
 
 
-@pytest.mark.fast
 def test_no_campaign_without_cases():
     command = [sys.executable, "-m", "experiments.campaigns", "files", "--cases", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "at least one case" in done.stderr
 
 
+@pytest.mark.slow
 def test_damaged_files(tmp_path):
     found = files.run(options(tmp_path, 60), QUIET, progress=False)
     assert found["failures"] == [] and figures(tmp_path)["campaign.files_unnamed"] == 0
@@ -75,6 +75,7 @@ def reader(tmp_path):
     one.close()
 
 
+@pytest.mark.slow
 def test_every_damage_reaches_a_reader_and_every_good_file_is_read(reader):
     for name in READERS:
         reader.good(name)
@@ -86,6 +87,7 @@ def test_every_damage_reaches_a_reader_and_every_good_file_is_read(reader):
     assert kinds == set(damage.DAMAGES)
 
 
+@pytest.mark.slow
 def test_a_reader_that_dies_or_unpickles_or_writes_is_noticed(tmp_path):
     """A process with three bad readers, asked as the campaign asks."""
     script = """
@@ -124,6 +126,7 @@ reader.main()
     assert Path(tmp_path / "outside").exists()
 
 
+@pytest.mark.slow
 def test_soak(tmp_path):
     found = soak.run(options(tmp_path, 60), QUIET, progress=False)
     assert figures(tmp_path)["campaign.soak_recompilations"] == 0
@@ -131,6 +134,7 @@ def test_soak(tmp_path):
     assert found["samples"]["growth_mb"] < 20 and found["decisions"]["p99_ms"] > 0
 
 
+@pytest.mark.slow
 def test_soak_sees_compilations_memory_and_other_bits():
     kept, count = [], iter(range(1000))
 
@@ -143,6 +147,7 @@ def test_soak_sees_compilations_memory_and_other_bits():
     assert soak.different_in_threads(lambda number: np.asarray(next(count)), 5) > 0
 
 
+@pytest.mark.slow
 def test_exactness(tmp_path):
     """One group of the campaign: the samples over their tolerance, and one way of each kind."""
     found = exactness.unequal(2, ("vmap", "pmap"))
@@ -164,6 +169,7 @@ def test_exactness_sees_what_is_not_equal(monkeypatch):
     assert found["way"] == "window" and found["results"] and found["rounds"] and abs(found["apart"] - 1e-3) < 1e-6
 
 
+@pytest.mark.slow
 def test_random_recurrences_are_lax_scans(tmp_path, monkeypatch):
     monkeypatch.setattr(recurrences, "GROUP", 2)
     found = recurrences.run(options(tmp_path, 2), QUIET, progress=False)
@@ -182,6 +188,7 @@ def test_the_figure_covers_both_random_campaigns(tmp_path):
     assert found["value"] == 5 / 400
 
 
+@pytest.mark.slow
 def test_the_campaign_of_recurrences_would_see_a_wrong_scan(monkeypatch):
     right = recurrences.solve
 
@@ -231,6 +238,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 def test_kills_see_other_bits_ends_and_leftovers(monkeypatch, tmp_path):
     monkeypatch.setattr(kills, "VICTIMS", QUICK)
     whole = {name: kills.uninterrupted(name, tmp_path) for name in QUICK if name != "unclear"}
@@ -242,6 +250,7 @@ def test_kills_see_other_bits_ends_and_leftovers(monkeypatch, tmp_path):
         assert any(words in (case["lost"] or "") for case in lost[name]), lost[name]
 
 
+@pytest.mark.slow
 def test_full_disks_that_are_not_clean_are_lost(tmp_path):
     """Quick victims on a tmpfs of a few files, asked as the campaign asks."""
     if not disk.possible():
@@ -283,6 +292,7 @@ def test_unclean_disks_count_as_lost(monkeypatch, tmp_path):
     assert figures(tmp_path)["campaign.kills_lost"] == 2
 
 
+@pytest.mark.slow
 def test_a_real_run_is_killed_and_ends_like_others(tmp_path):
     found = kills.run(options(tmp_path, 1), QUIET, names=("prior",), disks=False, progress=False)
     assert found["counts"]["lost"] == 0 and figures(tmp_path)["campaign.kills_lost"] == 0

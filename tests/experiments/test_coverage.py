@@ -23,6 +23,7 @@ def test_random_cases(seed):
     assert found["worst_ratio"] <= 1.0
 
 
+@pytest.mark.slow
 def test_the_campaign_finds_what_a_rule_without_a_bound_lets_through():
     """The same cases under ParaDiGMS's rule: the count of the misses is no constant 0."""
     over = 0
@@ -44,6 +45,7 @@ def test_a_summary_counts_and_sorts():
     assert [case["ratio"] for case in summary["failures"]] == [7.0, 2.0]
 
 
+@pytest.mark.slow
 def test_shipped_models(tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "RESULTS", tmp_path)
     written = {}

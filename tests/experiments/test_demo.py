@@ -10,6 +10,8 @@ import pcm_jax as pcm
 from experiments.common import plots, study
 from experiments.demo import __main__ as demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def outcome():

@@ -32,6 +32,7 @@ def test_the_shipped_card_and_results_are_of_one_run():
     assert model.prediction == mine.prediction
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_in_colour_and_round_by_round_what_it_draws_step_by_step():
     model = pretrained.load("emoji32")
     solver = pcm.solvers.ddim(model.schedule, 20, prediction=model.prediction, clip=model.clip)

@@ -12,6 +12,8 @@ from experiments.common import plots
 from experiments.pcm import fd_study
 from pcm_jax.metrics import Moments, frechet_distance
 
+pytestmark = pytest.mark.slow
+
 
 def few(images):
     x = images.reshape(len(images), -1).astype(np.float32) / 16

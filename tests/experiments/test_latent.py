@@ -36,6 +36,7 @@ def pictures(monkeypatch):
     return written
 
 
+@pytest.mark.slow
 def test_both_trainings_make_a_folder_that_can_be_sampled(pictures, tmp_path, monkeypatch):
     written = pictures
     monkeypatch.setattr(denoiser, "quality", lambda images, labels, *_: {"shape": list(images.shape)})
@@ -73,6 +74,7 @@ def test_the_shipped_autoencoder_and_denoiser_are_those_of_the_results(shipped):
     assert all(path.stat().st_size < 4e6 for path in SHIPPED.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_pictures_on_white_that_differ_by_class(shipped):
     images = denoiser.draw(shipped, np.arange(10), steps=10, guidance=2.0, seed=3)
     assert images.shape == (10, 32, 32, 3) and np.isfinite(images).all()

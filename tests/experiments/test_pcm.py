@@ -37,6 +37,7 @@ def test_the_command_on_the_card_makes_the_adapter_again():
     assert other.name == "fashion-ddim50"
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_and_counts_its_cost(tmp_path):
     config = train.Train(phases=(3,), solved=200, heldout=200, batch_size=2, rows=2, rank=2, out=tmp_path, ship=False)
     first = train.run_train(config, CONSOLE)
@@ -50,6 +51,7 @@ def test_training_goes_on_where_it_was_and_counts_its_cost(tmp_path):
         np.testing.assert_array_equal(first["calibration"][name].error, again["calibration"][name].error)
 
 
+@pytest.mark.slow
 def test_study(written, tmp_path):
     config = pcm_study.Study(
         solvers=("DDIM-50",), noises=3, seeds=(0,), batch=2, windows=(16,), early=4, out=tmp_path / "cells"
@@ -81,6 +83,7 @@ def test_visual_rounds_are_counted_for_each_sample():
     assert pcm_study._visual(error[:, :1], 0.001) == 4.0, "the last round is exact"
 
 
+@pytest.mark.slow
 def test_ablation(written, tmp_path, monkeypatch):
     names = (ablation.DEFAULT, "full fine-tuning", "feature space", "switch always", "the paper's recipe, 6 rounds")
     monkeypatch.setattr(ablation, "LINES", {name: ablation.LINES[name] for name in names})

@@ -34,6 +34,7 @@ def errors(made: problem.Case, run: problem.Run) -> np.ndarray:
     return np.array([np.max(np.abs(np.asarray(estimate.sample) - made.exact)) for estimate in run(made)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
 @pytest.mark.parametrize("name", EXACT)
 def test_every_variant_ends_on_the_sequential_sample(name, kind):
@@ -47,7 +48,6 @@ def test_every_variant_ends_on_the_sequential_sample(name, kind):
         np.testing.assert_allclose(estimates[-1].sample, made.exact, atol=1e-5)
 
 
-@pytest.mark.fast
 def test_held_coefficients_are_the_solvers_own_step():
     made = case("ddpm").recurrence
     x = made.noise
@@ -58,6 +58,7 @@ def test_held_coefficients_are_the_solvers_own_step():
     np.testing.assert_allclose(made.hold(x, data[0], 2, 9), twice, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
 def test_paradigms_is_this_librarys_picard_round_by_round(kind):
     made = case(kind)
@@ -66,6 +67,7 @@ def test_paradigms_is_this_librarys_picard_round_by_round(kind):
         np.testing.assert_allclose(theirs.sample, own.sample, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_anderson_without_memory_is_picard():
     made = case()
     plain = fixed_point.iterate(made, parataa.TriangularAnderson(1, "one"))
@@ -73,6 +75,7 @@ def test_anderson_without_memory_is_picard():
         np.testing.assert_allclose(one.sample, other.sample, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_newton_needs_one_round_where_the_steps_are_affine():
     made = case()
     linear = dataclasses.replace(made.recurrence, model_fn=lambda params, x, t, cond: 0.7 * x - 0.1)
@@ -128,6 +131,7 @@ def test_calls_are_counted_for_each_sample():
     assert measure.best(made, nowhere)["variant"] == "near"
 
 
+@pytest.mark.slow
 def test_study_keeps_finished_cells(tmp_path, monkeypatch):
     def toy(config, model, solver):
         return dataclasses.replace(case(solver.split("-")[0].lower()), model=model, solver=solver)

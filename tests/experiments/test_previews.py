@@ -34,6 +34,7 @@ def written(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_rows_go_into_the_adapter_its_card_and_the_study(written, digits):
     config = Previews("digits", "DDIM-50", noises=6, rounds=2, every=10)
     outcome = run_previews(config, CONSOLE, few)

@@ -1,12 +1,14 @@
 """The command that writes priors, on a few samples of the digits model, and its measurement."""
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from experiments.models.priors import Fit, Measure, _reached, run_fit, run_measure
 from pcm_jax.pretrained import load_metadata, load_prior
 
 
+@pytest.mark.slow
 def test_fit_and_measure(tmp_path):
     small = {"samples": 60, "batch_size": 30, "steps": 5, "rank": 4}
     path = run_fit(Fit(out=tmp_path / "small.safetensors", parts=tmp_path, **small), Console(quiet=True))

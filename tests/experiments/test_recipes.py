@@ -18,6 +18,7 @@ RECIPES = {
 } | {name: functools.partial(frameworks.run, name, batch=2, steps=20) for name in frameworks.FRAMEWORKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_certified_and_within_its_bound(name):
     report = RECIPES[name]()
@@ -26,6 +27,7 @@ def test_a_recipe_is_certified_and_within_its_bound(name):
     assert "jax.lax.scan" in report.was and "pcm_jax.scan" in report.now
 
 
+@pytest.mark.slow
 def test_diffusionlab():
     pytest.importorskip("diffusionlab", reason="pip install diffusionlab to run its sampler")
     report = diffusionlab.run(batch=2, steps=20)

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.bench import sd15_memory
 from pcm_jax.pretrained import diffusers
@@ -20,6 +21,7 @@ def test_it_has_as_many_parameters_as_stable_diffusion():
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(module))) == 859_520_964
 
 
+@pytest.mark.slow
 def test_the_written_folder_loads_and_has_weights_of_order_one(tmp_path):
     count = sd15_memory.write_folder(tmp_path, cases.CASES["stable-diffusion"], seed=0)
     params = diffusers.load_denoiser(tmp_path, dtype=jnp.bfloat16).params

@@ -56,6 +56,7 @@ def test_the_cost_is_small():
         assert cost.get("sample_difference", 0.0) < 0.05, name
 
 
+@pytest.mark.slow
 def test_what_rounding_changes_is_measured(tmp_path, monkeypatch):
     before, now = tmp_path / "before", tmp_path / "now"
     for folder in ("weights", "policies", "adapters", "folders"):

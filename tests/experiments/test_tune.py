@@ -13,6 +13,7 @@ from pcm_jax.tuning.search import search
 from tests.tuning.fake import FakeMeter
 
 
+@pytest.mark.slow
 def test_a_plan_is_shown_and_written(tmp_path):
     plan = tune.main(tune.Config(model="digits", seconds=0.1, out=tmp_path))
     assert pcm.Plan.load(tmp_path / "digits_1.json") == plan and plan.steps == 50
@@ -49,6 +50,7 @@ def test_the_study_records_the_worst_and_goes_on_where_it_was_stopped(tmp_path, 
     assert len(json.loads((tmp_path / "tune_study.json").read_text())["cells"]) == 2
 
 
+@pytest.mark.slow
 def test_the_study_times_the_choice_beside_the_others():
     subject = case("digits", batch=1)
     base = search(FakeMeter(steps=50), None)

@@ -27,7 +27,6 @@ def test_features_are_pytorch_fids(state):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.max(np.abs(wanted)))
 
 
-@pytest.mark.fast
 def test_other_networks_are_refused(state, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="there is no file"):
         load_inception(tmp_path / "none.pth")

@@ -65,7 +65,6 @@ def test_solvers(name):
     same(run(sharded(PARAMS), NOISE, executor=CONSTRAINED), one, 3e-5 * size)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("window", [None, 6])
 def test_a_round_gathers_its_predictions_and_sums_the_tensor_parallel_layer(window):
     """And nothing else: no parameter, no state, no network input travels."""

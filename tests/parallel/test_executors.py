@@ -193,7 +193,6 @@ def test_a_device_calls_the_network_on_its_own_rows_and_samples():
     assert 12 // 4 * 4 // 2 in seen and 12 // 4 * 4 not in seen
 
 
-@pytest.mark.fast
 def test_data_axes_that_do_not_fit():
     shard_map = pcm.parallel.shard_map
     with pytest.raises(ValueError, match=r"a batch of 3 does not divide over the 2 devices.*data_axis=None"):

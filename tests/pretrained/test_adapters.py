@@ -78,7 +78,15 @@ def test_bad_files(tmp_path, digits):
 
 
 # Those of policies are tried in tests/policy.
-@pytest.mark.parametrize("name", [one for one in available_adapters() if one.split("-")[0] in pretrained.available()])
+OF_MODELS = [one for one in available_adapters() if one.split("-")[0] in pretrained.available()]
+
+
+def large(name):
+    """Other models than the digits' take many times as long a call."""
+    return () if name.startswith("digits") else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=large(name)) for name in OF_MODELS])
 def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
     model = pretrained.load(name.split("-")[0])
     adapter = load_adapter(name, model)

@@ -145,7 +145,6 @@ def test_files_that_are_no_policy(tmp_path):
     refused("7 groups of .* channels are not supported", lambda w: None, groups=7)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -164,7 +163,6 @@ def test_configurations_that_are_refused(tmp_path, changes, message):
         load_lerobot(lerobot(tmp_path, config=CONFIG | changes))
 
 
-@pytest.mark.fast
 def test_normalisers_that_are_missing_or_broken(tmp_path):
     folder = lerobot(tmp_path / "missing")
     (folder / NORMALIZER).unlink()

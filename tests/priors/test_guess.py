@@ -71,7 +71,6 @@ def test_guidance_is_that_of_the_network():
     np.testing.assert_allclose(trajectory(prior, solver, noise, cond=label, guidance=2.5), wanted, atol=3e-3)
 
 
-@pytest.mark.fast
 def test_under_jit_vmap_and_grad():
     solver, prior, noise = problems.SOLVERS["ddpm"](), models.prior(), models.noise_for("ddpm")
     cond, z = models.conditioning("class", len(noise)), models.step_noise_for(solver, noise)

@@ -205,7 +205,6 @@ def test_a_sample_whose_early_errors_grew_is_not_called_converged():
     assert np.all(np.asarray(out.error_bound)[~certified] > 0.05)
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(("dtype", "tol"), [(jnp.float32, 1e-7), (jnp.bfloat16, 1e-3), (jnp.float16, 1e-4)])
 def test_a_tolerance_below_the_rounding_warns(dtype, tol):
     def rounded(params, x, t, cond):

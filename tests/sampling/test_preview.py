@@ -20,11 +20,12 @@ def test_it_is_what_the_network_says_of_the_data(name):
 
     noise = jax.random.normal(jax.random.key(0), DATA.shape) * (80.0 if name == "heun-edm" else 1.0)
     key = problems.key_for(solver)
-    for row in (0, len(solver) // 2, len(solver) - 1):
-        out = pcm.sample_picard(
-            model, None, noise, solver, cond=DATA, key=key, tol=0.0, max_rounds=2, preview=(row,), return_rounds=True
-        )
-        np.testing.assert_allclose(out.iterates, jnp.stack([DATA, DATA]), atol=2e-3 if name == "heun-edm" else 2e-4)
+    rows = (0, len(solver) // 2, len(solver) - 1)
+    out = pcm.sample_picard(
+        model, None, noise, solver, cond=DATA, key=key, tol=0.0, max_rounds=3, preview=rows, return_rounds=True
+    )
+    assert not out.converged.any()
+    np.testing.assert_allclose(out.iterates, jnp.stack(3 * [DATA]), atol=2e-3 if name == "heun-edm" else 2e-4)
 
 
 def run(rounds=None, **options):
@@ -34,7 +35,6 @@ def run(rounds=None, **options):
     )
 
 
-@pytest.mark.fast
 def test_rows_are_taken_round_by_round_and_certified_samples_are_left_alone():
     rows = (3, 7, 12, 9)
     whole = run(preview=rows, return_rounds=True)
@@ -87,13 +87,12 @@ def test_the_measured_rows_are_the_best_and_their_error_is_the_samplers(slope):
     found = measure_preview(problems.mlp, base, batch, rounds=5, linearization=linearization)
     assert found.error.shape == (5, 13) and found.rows[-1] == 12 and found.evaluations == 5 * 12 * 8
     exact = np.asarray(batch["exact"])[:, -1]
-    for rounds in range(1, 6):
-        options = {"tol": 0.0, "max_rounds": rounds, "linearization": linearization}
-        shown = pcm.sample_picard(
-            problems.mlp, base.params, batch["exact"][:, 0], solver, preview=found.rows, **options
-        ).sample
-        error = np.sqrt(np.mean((np.asarray(shown) - exact) ** 2))
-        np.testing.assert_allclose(error, found.error[rounds - 1].min(), rtol=1e-3, atol=1e-6)
+    options = {"tol": 0.0, "max_rounds": 5, "linearization": linearization, "return_rounds": True}
+    shown = pcm.sample_picard(
+        problems.mlp, base.params, batch["exact"][:, 0], solver, preview=found.rows, **options
+    ).iterates
+    error = np.sqrt(np.mean((np.asarray(shown) - exact) ** 2, axis=(1, 2)))
+    np.testing.assert_allclose(error, found.error.min(axis=1), rtol=1e-3, atol=1e-6)
 
 
 def test_a_judge_of_ones_own_chooses_among_the_candidates():

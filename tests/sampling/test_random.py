@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,9 +42,23 @@ def network(params, x, t, cond):
     return out.astype(x.dtype)
 
 
-@settings(max_examples=25)
-@given(data=st.data(), solver=solvers(), shape=st.sampled_from([(1, 3), (3, 2), (2, 4, 4, 1), (5, 7)]))
+CASES = {"data": st.data(), "solver": solvers(), "shape": st.sampled_from([(1, 3), (3, 2), (2, 4, 4, 1), (5, 7)])}
+
+
+@settings(max_examples=10)
+@given(**CASES)
 def test_picard_is_sequential(data, solver, shape):
+    picard_is_sequential(data, solver, shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=50)
+@given(**CASES)
+def test_picard_is_sequential_many_times(data, solver, shape):
+    picard_is_sequential(data, solver, shape)
+
+
+def picard_is_sequential(data, solver, shape):
     steps = len(solver)
     window = data.draw(st.one_of(st.none(), st.integers(1, steps)), label="window")
     dtype = data.draw(st.sampled_from([jnp.float32, jnp.float32, jnp.bfloat16]), label="dtype")

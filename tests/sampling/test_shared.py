@@ -144,7 +144,7 @@ def test_guidance_by_two_shared_prompts():
 
 def test_lora_in_factored_form_under_two_shared_prompts():
     model_fn = linen(ResidualMLP(width=8, depth=1, num_classes=3))
-    params = model_fn.init(jax.random.key(0), NOISE, jnp.zeros(4), LABEL)
+    params = jax.jit(model_fn.init)(jax.random.key(0), NOISE, jnp.zeros(4), LABEL)
     adapted = lora.init(params, 2, jax.random.key(2))
     adapted = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(3), leaf.shape), adapted)
     guided = guidance.prompt_guided(model_fn, 2.0)
@@ -160,7 +160,7 @@ def test_lora_in_factored_form_under_two_shared_prompts():
 def test_networks_and_priors_read_one_row_for_all():
     model_fn = linen(ConditionalUNet1D(channels=(8,), embed=8, groups=4))
     x, seen = jax.random.normal(jax.random.key(0), (3, 4, 2)), jnp.asarray([[0.3, -1.0]])
-    params = model_fn.init(jax.random.key(1), x, jnp.zeros(3), jnp.repeat(seen, 3, 0))
+    params = jax.jit(model_fn.init)(jax.random.key(1), x, jnp.zeros(3), jnp.repeat(seen, 3, 0))
     runs = [
         pcm.sample_sequential(model_fn, params, x, SOLVER, cond=cond).sample
         for cond in (Shared(seen), jnp.repeat(seen, 3, 0))

@@ -11,8 +11,8 @@ import pcm_jax
 from experiments.common.figures import ROOT
 from tests.sweep.apart import APART, ELSEWHERE
 from tests.sweep.entries import ENTRIES
-
-pytestmark = pytest.mark.fast
+from tests.sweep.networks import NETWORKS
+from tests.sweep.trainers import ENTRIES as TRAINERS
 
 
 def public_names():
@@ -38,6 +38,12 @@ def public_names():
 NAMES = public_names()
 
 
+def quick(name):
+    """A network is traced for each value, which takes a tenth of a second."""
+    return () if name in NETWORKS or name in TRAINERS else pytest.mark.fast
+
+
+@pytest.mark.fast
 def test_every_public_name_is_swept_or_says_why_not():
     assert len(NAMES) > 150
     listed = [*ENTRIES, *APART, *ELSEWHERE]
@@ -48,18 +54,20 @@ def test_every_public_name_is_swept_or_says_why_not():
     assert len(listed) == len(set(listed))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_the_other_test_names_it(name):
     assert name.split(".")[-1] in (ROOT / ELSEWHERE[name]).read_text()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_parameter_is_swept_or_named(name):
     one = ENTRIES[name]
     assert one.parameters() == set(one.swept) | set(one.rest)
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=quick(name)) for name in ENTRIES])
 def test_the_right_neighbours_are_accepted(name):
     one = ENTRIES[name]
     if one.runs and (len(one.swept) > 1 or all(kind.value is not None for kind in one.swept.values())):
@@ -69,7 +77,7 @@ def test_the_right_neighbours_are_accepted(name):
 def calls():
     for name, one in ENTRIES.items():
         for parameter, kind in one.swept.items():
-            yield pytest.param(one, parameter, kind, id=f"{name}({parameter})")
+            yield pytest.param(one, parameter, kind, id=f"{name}({parameter})", marks=quick(name))
 
 
 @pytest.mark.parametrize(("one", "parameter", "kind"), list(calls()))

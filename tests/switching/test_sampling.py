@@ -77,7 +77,6 @@ def test_a_row_before_the_front_that_keeps_its_share_holds_all_behind_it():
     assert (np.asarray(out.stats.accepted)[:12] <= 2).all() and np.asarray(out.converged).all()
 
 
-@pytest.mark.fast
 def test_never_is_the_base_model_and_the_base_model_as_its_own_adapter_changes_nothing():
     _, sample = both(problems.SOLVERS["dpm_solver_pp"]())
     plain = sample()
@@ -149,7 +148,6 @@ def test_other_weights_of_an_adapter_do_not_compile_again():
     assert len(calls) == before
 
 
-@pytest.mark.fast
 def test_quality_mode_returns_the_best_sample_so_far_with_its_bound():
     _, sample = both(problems.SOLVERS["ddim"]())
     out = sample(adapter=switching.FeatureSpace(NEAR), switch=switching.after(1), max_rounds=2)

@@ -63,7 +63,6 @@ def uninterrupted():
     return run()
 
 
-@pytest.mark.fast
 def test_training_lowers_the_loss_and_leaves_its_arguments_alone(uninterrupted):
     before = jax.tree.map(np.asarray, PARAMS)
     state = run(config={"num_steps": 150})

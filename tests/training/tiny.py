@@ -11,10 +11,15 @@ from tests import problems
 
 MODEL = networks.linen(networks.ResidualMLP(width=16, depth=1, num_classes=3))
 SHAPE = (6,)
-PARAMS = jax.tree.map(
-    lambda leaf: leaf + 0.15 * jax.random.normal(jax.random.key(9), leaf.shape),
-    MODEL.init(jax.random.key(0), jnp.zeros((1, 6)), jnp.zeros(1), jnp.zeros(1, jnp.int32)),
-)
+
+
+@jax.jit  # every collection imports this: one program instead of dozens
+def _params():
+    params = MODEL.init(jax.random.key(0), jnp.zeros((1, 6)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
+    return jax.tree.map(lambda leaf: leaf + 0.15 * jax.random.normal(jax.random.key(9), leaf.shape), params)
+
+
+PARAMS = _params()
 FACTORED = networks.FactoredLinen(MODEL.module)
 DDIM = pcm.solvers.ddim(problems.VP, 10, prediction="data")
 BASE = Base(PARAMS, DDIM)

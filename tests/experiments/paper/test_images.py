@@ -34,6 +34,7 @@ def outcome(config):
     return images.run(config, silent(), few)
 
 
+@pytest.mark.slow
 def test_every_method_is_measured_after_every_round(config, outcome):
     assert set(outcome["fd"]) == {"sequential", *images.METHODS}
     assert all(len(curve) == 2 and np.isfinite(curve).all() for curve in outcome["fd"].values())
@@ -42,6 +43,7 @@ def test_every_method_is_measured_after_every_round(config, outcome):
     assert outcome["grid"]["Picard"].shape == (2, 2, 4, 4, 3) and outcome["grid"]["sequential"].shape[0] == 3
 
 
+@pytest.mark.slow
 def test_the_first_step_of_picard_is_the_sequential_one_and_all_rounds_are_the_sample(config, outcome):
     subject = load(config)
     states = images._states(config, subject, {}, "sequential", 0, 2)
@@ -49,6 +51,7 @@ def test_the_first_step_of_picard_is_the_sequential_one_and_all_rounds_are_the_s
     np.testing.assert_allclose(whole.sample, states[-1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tables_and_files(config, outcome):
     stream = io.StringIO()
     path = report.show("ldm-celeba", config, dict(outcome), Console(file=stream, width=200))
@@ -60,6 +63,7 @@ def test_tables_and_files(config, outcome):
     assert (path.parent / "paper_ldm_celeba.png").exists() and (path.parent / "paper_ldm_celeba_fd.png").exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_what_the_first_kept(config, outcome, monkeypatch):
     monkeypatch.setattr(images, "_latencies", lambda *_: {})
     monkeypatch.setattr(images, "_grid", lambda *_: {})
@@ -71,6 +75,7 @@ def test_a_second_run_reads_what_the_first_kept(config, outcome, monkeypatch):
     assert images.run(config, silent(), few)["fd"] == outcome["fd"]
 
 
+@pytest.mark.slow
 def test_a_trained_adapter_can_be_given(config, outcome):
     given = dataclasses.replace(config, adapter=config.out / "ldm" / "adapter.safetensors", full=False)
     subject = load(given)
@@ -81,6 +86,7 @@ def test_a_trained_adapter_can_be_given(config, outcome):
         tuned_models(other, subject, config.out / "ldm", silent())
 
 
+@pytest.mark.slow
 def test_without_real_images_the_sequential_samples_are_the_reference(config, outcome):
     assert images._real(dataclasses.replace(config, data=""), few) is None
     assert isinstance(images._real(config, few), Moments)
@@ -107,6 +113,7 @@ def test_guidance_needs_classes(config):
         load(dataclasses.replace(config, guidance=2.0))
 
 
+@pytest.mark.slow
 def test_classes_and_prompts(tmp_path, config):
     """Labels run through the classes; texts that come as embeddings need a negative one that does."""
     model = folders.pipeline(tmp_path / "classes", classes=4)

@@ -43,6 +43,7 @@ def test_features_of_push_t_have_no_jump_at_a_full_turn():
     np.testing.assert_allclose(quarter[2:], [200, 240, 200, 360, 80, 300], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_experts_succeed_and_episodes_are_fixed_by_their_number(reach):
     assert not np.array_equal(reach.reset(0), reach.reset(-1)), "demonstrations have variants of their own"
     first = demonstrate(reach, 1, Collect(tasks=("reach",), linger=3))
@@ -54,6 +55,7 @@ def test_experts_succeed_and_episodes_are_fixed_by_their_number(reach):
     assert np.abs(first.action).max() <= 1
 
 
+@pytest.mark.slow
 def test_collecting_goes_on_where_it_was(tmp_path):
     from rich.console import Console
 

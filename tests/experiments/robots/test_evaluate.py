@@ -13,7 +13,7 @@ from experiments.robots import environments, evaluate, report
 from experiments.robots.environments import Step
 from experiments.robots.evaluate import Evaluate, roll_out, run_evaluate
 from experiments.robots.methods import METHODS
-from pcm_jax.pretrained import build_policy
+from pcm_jax.pretrained import build_policy, load_policy
 from tests.policy import policies
 
 QUIET = Console(quiet=True)
@@ -51,6 +51,7 @@ def toy(monkeypatch, tmp_path):
     return Evaluate(methods=("DDPM-100", SECANT, FEW), episodes=3, batch=2, out=tmp_path / "cells")
 
 
+@pytest.mark.slow
 def test_the_same_episodes_for_every_method(toy):
     found = run_evaluate(toy, QUIET)
     assert [(line["method"], line["number"]) for line in found] == [(m, n) for m in toy.methods for n in range(3)]
@@ -67,6 +68,7 @@ def test_the_same_episodes_for_every_method(toy):
         assert np.isnan(one["seconds"][:2]).all() and (np.array(one["seconds"][2:]) > 0).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
     monkeypatch.setattr(Toy, "breaks", True)
     with pytest.raises(RuntimeError, match=r"of pusht failed in episode 2 at step 5 \(OSError: the arm fell off\)"):
@@ -83,6 +85,7 @@ def test_an_interrupted_evaluation_keeps_finished_episodes(toy, monkeypatch):
     assert kept[0].stat().st_mtime_ns != stamp
 
 
+@pytest.mark.slow
 def test_episodes_do_not_depend_on_their_batch(toy):
     method = METHODS[SECANT]
     policy = method.apply(policies.small(), None)
@@ -97,6 +100,12 @@ def test_unknown_methods_and_adapters_that_are_missing(toy):
         run_evaluate(Evaluate(methods=("Magic",)), QUIET)
     with pytest.raises(ValueError, match="no adapter of policy small is there; make one with: python -m"):
         METHODS[TUNED].apply(policies.small(), None)
+
+
+def test_only_the_method_that_says_so_starts_from_the_prior():
+    policy = load_policy("pusht")
+    starts = {name: METHODS[name].apply(policy, None).prior for name in ("Picard", SECANT, "secant + prior")}
+    assert starts["Picard"] is None and starts[SECANT] is None and starts["secant + prior"] is policy.prior
 
 
 @pytest.mark.fast
@@ -127,7 +136,7 @@ def measured():
     for name, method in METHODS.items():
         if name == "DDPM-100":
             continue
-        better = {TUNED: 2, SECANT: 6, "Picard": 20}.get(method.kind, 0)
+        better = {TUNED: 2, "secant + prior": 3, SECANT: 6, "Picard": 20}.get(method.kind, 0)
         wins = 19 if method.rounds is None or method.rounds >= better else 3
         cost = 9 if method.rounds is None else method.rounds
         found += episodes(name, wins, cost - method.warm, 1e-4 if method.exact else None)
@@ -147,10 +156,12 @@ def test_headline_numbers(measured):
             "metaworld.max_action_difference": 1e-4,
             "metaworld.success_sequential": 0.95,
             "metaworld.success_pcm": 0.95,
+            "metaworld.prior_rounds_at_parity": 3,
             "metaworld.pcm_rounds_at_parity": 2,
             "metaworld.pcm_over_picard_rounds": 0.1,
             "metaworld.pcm_over_picard_secant_rounds": 1 / 3,
             "metaworld.warm_start_rounds_ratio": 8 / 9,
+            "metaworld.warm_start_rounds_ratio_prior": 8 / 9,
             "metaworld.warm_start_rounds_ratio_pcm": 8 / 9,
         }
     )
@@ -158,6 +169,7 @@ def test_headline_numbers(measured):
     both[1] |= {"pusht.max_action_difference": 5e-4, "pusht.pcm_over_picard_rounds": 0.5}
     assert report.overall(both) == {
         "robots.certified_max_action_difference": 5e-4,
+        "robots.prior_rounds_at_parity": 3,
         "robots.pcm_rounds_at_parity": 2,
         "robots.pcm_over_picard_rounds": 0.5,
         "robots.pcm_over_picard_secant_rounds": pytest.approx(1 / 3),
@@ -204,6 +216,7 @@ def test_files_of_two_adapters_have_two_names():
     assert Evaluate("push", adapter=Path("a/mine.safetensors")).slug("push", SECANT) == "push-mine-Picard_secant"
 
 
+@pytest.mark.slow
 def test_video(toy, monkeypatch, tmp_path):
     monkeypatch.setattr(report, "load_policy", lambda name: policies.small())
     monkeypatch.setattr(report, "adapter_of", lambda policy, file: None)

@@ -25,6 +25,7 @@ def data(tmp_path_factory):
     return write_zarr(path, ends=(40, 70, 120), state=place, action=place[:, :2] + 5)
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_and_ships_what_it_trained(data, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "POLICIES", tmp_path / "policies")
     monkeypatch.setattr(train, "write_result", lambda *_, **__: None)
@@ -61,6 +62,7 @@ def test_data_that_is_not_there(tmp_path):
         train.run_train(train.TrainPolicy(policy="metaworld", data=tmp_path), CONSOLE)
 
 
+@pytest.mark.slow
 def test_fine_tuning_of_the_shipped_policy(data, tmp_path):
     config = train_pcm.TrainPCM(
         data=data, rank=2, phases=(2,), solved=6, heldout=2, rows=4, batch_size=2, out=tmp_path, ship=False
@@ -96,6 +98,7 @@ def test_an_adapter_for_one_task_sees_its_episodes_alone(monkeypatch):
         train_pcm._observations(train_pcm.TrainPCM(policy="metaworld", task="juggle"), Both())
 
 
+@pytest.mark.slow
 def test_latency(monkeypatch, tmp_path):
     written = {}
     monkeypatch.setattr(latency, "RESULTS", tmp_path)

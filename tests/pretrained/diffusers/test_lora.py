@@ -46,7 +46,6 @@ def test_outputs_are_pytorchs(tmp_path, name):
     assert import_study.relative_error(folders.ARRAYS[f"{model}/8x8/out"], expected) > 0.1, "it changes the output"
 
 
-@pytest.mark.fast
 def test_ranks_and_alphas_differ_by_layer(tmp_path, models):
     model = models("stable-diffusion")
     found = diffusers.load_lora(write(tmp_path, "lora-peft"), model)
