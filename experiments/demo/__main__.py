@@ -42,7 +42,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         "result",
     ):
         table.add_column(
-            title, no_wrap=title == "method", justify="left" if title in ("solver", "method", "result") else "right"
+            title, no_wrap=title in ("solver", "method"), justify="left" if title in ("solver", "method", "result") else "right"
         )
     for index, row in enumerate(rows):
         table.add_row(
@@ -81,7 +81,7 @@ def write(config: Config, outcome: dict[str, Any], seconds: float) -> None:
 def main(config: Config) -> None:
     """Run, show, write."""
     console = Console()
-    console.width = max(console.width, 124)  # the table is one line a row in files and narrow windows too
+    console.width = max(console.width, 132)  # the table is one line a row in files and narrow windows too
     outcome = run(config, console)
     show(outcome["rows"], console)
     plots.image_grids(outcome["panels"], RESULTS / "demo_samples.png")
