@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from pcm_jax.parallel.layout import Layout, everywhere, filled, specs
+from pcm_jax.parallel.layout import Layout, dealt, everywhere, specs
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
 from pcm_jax.types import PyTree
 
@@ -97,7 +97,7 @@ class ShardMap:
         def run(*arrays: Any) -> Any:
             along = layout.inputs(*arrays)
             if rows is not None:
-                arrays = filled(along, arrays, self.num_devices)
+                arrays = dealt(along, arrays, self.num_devices, layout.held)
             mapped = jax.shard_map(
                 lambda *arrays: body(axis, *arrays),
                 mesh=self.mesh,
