@@ -5,7 +5,6 @@ from pcm_jax.parallel.chunks import chunk_sizes, in_chunks
 from pcm_jax.parallel.constrained import Constrained, constrained
 from pcm_jax.parallel.executors import Executor, InsideAxis, inside, pmap, shard_map, single
 from pcm_jax.parallel.layout import WHOLE, Along, Layout
-from pcm_jax.parallel.ring import Ring, holding
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
 
 __all__ = [
@@ -15,11 +14,9 @@ __all__ = [
     "Executor",
     "InsideAxis",
     "Layout",
-    "Ring",
     "WindowAxis",
     "chunk_sizes",
     "constrained",
-    "holding",
     "in_chunks",
     "inside",
     "pmap",

@@ -85,7 +85,7 @@ class WindowAxis:
         return self.part(tree)
 
     def part(self, tree: PyTree, beside: int = 0) -> PyTree:
-        """A device's part of a table `[N, ...]`, all of whose rows n are its own for which n mod D S is in its slots.
+        """A device's part of a table `[N, ...]`: the rows n for which n mod D S is one of its S slots.
 
         beside: with so many that follow each S of them.
         """

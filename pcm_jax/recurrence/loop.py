@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import Ring, WindowAxis, vary_like
+from pcm_jax.parallel import WindowAxis, vary_like
+from pcm_jax.parallel.ring import Ring
 from pcm_jax.recurrence.certificate import Evidence
 from pcm_jax.recurrence.linearization import History, Sums, known
 from pcm_jax.recurrence.outcome import emit, finalize, previewed, shown

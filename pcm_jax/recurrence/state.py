@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.parallel import Ring, WindowAxis, holding
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.parallel.ring import Ring, holding
 from pcm_jax.recurrence.certificate import Certificate
 from pcm_jax.recurrence.linearization import Linearization
 from pcm_jax.recurrence.problem import Recurrence

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pcm_jax.parallel import Ring, WindowAxis
+from pcm_jax.parallel import WindowAxis
+from pcm_jax.parallel.ring import Ring
 from pcm_jax.types import Array, PyTree
 
 
