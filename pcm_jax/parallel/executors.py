@@ -95,20 +95,25 @@ class ShardMap:
         axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis, given=rows is not None)
 
         def run(*arrays: Any) -> Any:
-            along = layout.inputs(*arrays)
-            if rows is not None:
-                arrays = dealt(along, arrays, self.num_devices, layout.held)
             mapped = jax.shard_map(
                 lambda *arrays: body(axis, *arrays),
                 mesh=self.mesh,
-                in_specs=specs(along, self.data_axis, rows),
+                in_specs=specs(layout.inputs(*arrays), self.data_axis, rows),
                 out_specs=specs(layout.outputs, self.data_axis),
                 check_vma=False,
             )
             return mapped(*arrays)
 
         compiled = jax.jit(run)
-        return lambda *arrays: compiled(*everywhere(self.mesh, arrays))
+
+        def call(*arrays: Any) -> Any:
+            arrays = everywhere(self.mesh, arrays)
+            if rows is not None:
+                # Outside of the program, whose arguments then arrive in parts: a device is given its own rows alone.
+                arrays = dealt(layout.inputs(*arrays), arrays, self.num_devices, layout.held)
+            return compiled(*arrays)
+
+        return call
 
 
 @dataclasses.dataclass(frozen=True)

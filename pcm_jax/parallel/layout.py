@@ -68,6 +68,8 @@ def dealt(tree: PyTree, arrays: PyTree, count: int, window: int) -> PyTree:
     def leaf(value: Array) -> Array:
         missing = -value.shape[0] % (share * count)
         value = jnp.concatenate([value, *[value[-1:]] * missing]) if missing else value
+        if len(value) == share * count:
+            return value
         blocks = value.reshape(-1, count, share, *value.shape[1:])
         return jnp.swapaxes(blocks, 0, 1).reshape(value.shape)
 

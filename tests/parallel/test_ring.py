@@ -1,5 +1,6 @@
 """A window that slides over devices that hold their own rows: one device's samples, a part of its memory."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,8 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import pcm_jax as pcm
 from experiments.bench import programs
+from pcm_jax.parallel import Along, WindowAxis
+from pcm_jax.parallel.layout import dealt
 from tests import problems
 from tests.parallel.test_held_rows import NOISE, OPTIONS, PARAMS, STEP_NOISE, picard, program, same
 from tests.problems import mlp
@@ -53,9 +56,16 @@ def test_rows_that_enter_from_a_guess_send_nothing():
     assert kinds == ["all-gather", "all-gather", "collective-permute"]
 
 
-def test_step_noise_arrives_in_parts():
-    program_ = program(SHARD_MAP(4), window=4)
-    assert program_.memory_analysis().argument_size_in_bytes == STEP_NOISE.nbytes // 4
+@pytest.mark.parametrize(("count", "window"), [(16, 4), (14, 4), (16, 6), (5, 5)])
+def test_a_device_is_given_the_part_that_it_would_take(count, window):
+    """And the parts of all are the table again."""
+    mesh, table = Mesh(np.asarray(jax.devices()[:4]), ("rows",)), jnp.arange(2.0 * count).reshape(count, 2)
+    axis = dataclasses.replace(WindowAxis("rows", 4), held=window)
+    mapped = functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(), check_vma=False)
+    parts = mapped(axis.part, out_specs=PartitionSpec("rows"))(table)
+    np.testing.assert_array_equal(parts, dealt(Along(rows=True), table, 4, window))
+    again = mapped(lambda table: axis.joined(axis.part(table), count), out_specs=PartitionSpec())(table)
+    np.testing.assert_array_equal(again, table)
 
 
 @pytest.mark.parametrize("name", ["ddim", "unipc", "dpm_solver_pp", "edm_stochastic", "ddim-threshold"])
