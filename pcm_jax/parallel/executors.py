@@ -128,7 +128,11 @@ class InsideAxis:
 
     def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         def run(*arrays: Any) -> Any:
-            return body(WindowAxis(self.axis_name, self._ask(jax.lax.axis_size)), *arrays)
+            size = self._ask(jax.lax.axis_size)
+            # What goes from neighbour to neighbour is one transfer of all of the caller's mesh.
+            mesh = jax.sharding.get_abstract_mesh().manual_axes
+            others = tuple(name for name in mesh if name != self.axis_name) if self.axis_name in mesh else ()
+            return body(WindowAxis(self.axis_name, size, others=others), *arrays)
 
         return run
 

@@ -39,7 +39,8 @@ class WindowAxis:
     all states and only the network is spread: one all-gather of its predictions is then the round's transfer. Here the
     window has all rows; `Ring` is of one that slides.
 
-    data: the axis that the batch is spread over; None if every device has all samples. given: the body gets the rows of
+    data: the axis that the batch is spread over; None if every device has all samples. others: further axes, whose
+    devices leave a loop together with these. given: the body gets the rows of
     its inputs that its device holds, and not all of them.
     """
 
@@ -48,6 +49,7 @@ class WindowAxis:
     data: str | None = None
     held: int = 0
     given: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -211,8 +213,9 @@ class WindowAxis:
         """True only if it is on every device: devices that leave a loop at different times hang."""
         if self.name is None:
             return flag
-        names = (self.name,) if self.data is None else (self.name, self.data)
-        return lax.pmin(flag.astype(jnp.int32), names).astype(bool)
+        names = (self.name, *(() if self.data is None else (self.data,)), *self.others)
+        every: Array = vary_like(lax.pmin(flag.astype(jnp.int32), names), flag).astype(bool)
+        return every
 
     def total(self, count: Array) -> Array:
         """Of a number that each part of the batch has, the sum."""

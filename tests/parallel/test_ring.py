@@ -18,6 +18,9 @@ from tests.parallel.test_held_rows import NOISE, OPTIONS, PARAMS, STEP_NOISE, pi
 from tests.problems import mlp
 
 SHARD_MAP, ROW = pcm.parallel.shard_map, 4 * 4 * 6
+# A window that has reached the end accepts rows whose defects are exactly 0 while its bound still falls: which round
+# that is depends on the last bit, at a tolerance that waits for it.
+slide = functools.partial(picard, tol=5e-2)
 
 
 def held(text):
@@ -74,14 +77,14 @@ def test_solvers(name):
     solver = problems.SOLVERS[name]()
     z = jax.random.normal(jax.random.key(2), (len(solver), *NOISE.shape)) if solver.stochastic else None
     for window, executor in ((7, SHARD_MAP(8)), (5, pcm.parallel.pmap(3)), (8, SHARD_MAP(4))):
-        call = functools.partial(picard, solver=solver, z=z, window=window)
+        call = functools.partial(slide, solver=solver, z=z, window=window)
         same(call(executor=executor), call())
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option(name):
     """Six rows on four devices: two of the eight slots are idle."""
-    call = functools.partial(picard, window=6, **OPTIONS[name])
+    call = functools.partial(slide, window=6, **OPTIONS[name])
     one, out = call(), call(executor=SHARD_MAP(4))
     same(out, one)
     if one.iterates is not None:
@@ -91,14 +94,14 @@ def test_every_option(name):
 
 @pytest.mark.parametrize("window", [1, 2, 15])
 def test_narrow_and_wide_windows(window):
-    call = functools.partial(picard, window=window)
+    call = functools.partial(slide, window=window)
     same(call(executor=SHARD_MAP(2)), call())
 
 
 def test_a_window_narrower_than_its_history_is_whole_everywhere():
     """There is nothing to hold apart: the solver reads three rows back, and two lie in the window."""
     solver = problems.SOLVERS["unipc"]()
-    call = functools.partial(picard, solver=solver, z=None, window=2)
+    call = functools.partial(slide, solver=solver, z=None, window=2)
     assert solver.depth > 2
     same(call(executor=SHARD_MAP(2)), call())
 
