@@ -99,7 +99,7 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
     share = state.rows.share if tuned and state.rows is not None else None
 
     # One batched call, F_i(x_i) of all rows that are held here. Accepted states and those past the end stay.
-    old, follows = _before(state.x, state.seam, axis), after(state.x)
+    old, follows = axis.settled((_before(state.x, state.seam, axis), after(state.x)))
     found = problem.evaluate(rows, old, mine, axis.own(share), state.edge)
     step = where(idle, follows, found.step)
     moved, changed, mine_sums = _measured(state, old, follows, step)
