@@ -64,16 +64,14 @@ class Config:
 def sent(rows: int, steps: int, batch: int, state: int, devices: int) -> dict[str, int]:
     """Bytes that a round's collectives write on a device: W rows of B samples of `state` float32 numbers.
 
-    All rows in the window: seven numbers of every row and sample, what leaves each device's rows, and one state from
-    the neighbour. A window that slides: its predictions.
+    Seven numbers of every row and sample, what leaves each device's rows, and one state from the neighbour. A window
+    that slides: also its last state, which rows that enter are copies of.
     """
     if devices == 1:
         return {}
     lanes = -(-rows // devices) * devices
-    if rows < steps:
-        return {"all-gather": 4 * lanes * batch * state, "all-reduce": 4}
-    numbers, leaving = lanes * batch * 7, devices * batch * (state + 1)
-    return {"all-gather": 4 * (numbers + leaving), "collective-permute": 4 * batch * state, "all-reduce": 4}
+    numbers, leaving, last = lanes * batch * 7, devices * batch * (state + 1), batch * state if rows < steps else 0
+    return {"all-gather": 4 * (numbers + leaving), "collective-permute": 4 * batch * state, "all-reduce": 4 + 4 * last}
 
 
 def call(work: Workload, machine: Machine, rows: int, utilisation: float) -> float:
@@ -103,8 +101,9 @@ def best(work: Workload, machine: Machine, batch: int, rounds: Mapping[int, floa
             rows = -(-window // devices)
             network = call(work, machine, rows * batch // samples, config.utilisation)
             others = transfers(work, machine, window, batch // samples, devices) + config.kernels * machine.launch
-            held = rows if window == work.steps else window
-            arrays = 3 * held + 1 + (held if work.noise else 0)
+            # Of a window that slides its first state lies beside the others, and the noise goes round the devices.
+            noise = rows * math.ceil(work.steps / (rows * devices)) if work.noise else 0
+            arrays = 3 * rows + (1 if window == work.steps else 2) + noise
             choices.append(
                 {
                     "machine": machine.name,

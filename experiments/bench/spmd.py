@@ -141,7 +141,8 @@ def run(seed: int, quick: bool, console: Console) -> None:
         worst = max(row["cost_ratio"] for row in lines if row["window"] == window)
         record(f"spmd8.{name}", worst, command=COMMAND)
     record("spmd8.max_difference", max(row["max_difference"] for row in eight), command=COMMAND)
-    whole = [row for row in lines if row["window"] == STEPS]
-    record("spmd8.state_bytes_ratio", max(row["state_ratio"] for row in whole), command=COMMAND)
+    for name, window in (("state_bytes_ratio", STEPS), ("sliding_state_bytes_ratio", NARROW)):
+        worst = max(row["state_ratio"] for row in lines if row["window"] == window)
+        record(f"spmd8.{name}", worst, command=COMMAND)
     meshes = [row for row in eight if "data" in row["executor"]]
     record("mesh.data_window_cost_ratio", max(row["cost_ratio"] for row in meshes), command=COMMAND)

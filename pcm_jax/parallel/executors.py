@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from pcm_jax.parallel.layout import Layout, everywhere, filled, specs
+from pcm_jax.parallel.layout import Layout, dealt, everywhere, specs
 from pcm_jax.parallel.spmd import WindowAxis, vary_like
 from pcm_jax.types import PyTree
 
@@ -95,20 +95,25 @@ class ShardMap:
         axis = WindowAxis(self.axis_name, self.num_devices, self.data_axis, given=rows is not None)
 
         def run(*arrays: Any) -> Any:
-            along = layout.inputs(*arrays)
-            if rows is not None:
-                arrays = filled(along, arrays, self.num_devices)
             mapped = jax.shard_map(
                 lambda *arrays: body(axis, *arrays),
                 mesh=self.mesh,
-                in_specs=specs(along, self.data_axis, rows),
+                in_specs=specs(layout.inputs(*arrays), self.data_axis, rows),
                 out_specs=specs(layout.outputs, self.data_axis),
                 check_vma=False,
             )
             return mapped(*arrays)
 
         compiled = jax.jit(run)
-        return lambda *arrays: compiled(*everywhere(self.mesh, arrays))
+
+        def call(*arrays: Any) -> Any:
+            arrays = everywhere(self.mesh, arrays)
+            if rows is not None:
+                # Outside of the program, whose arguments then arrive in parts: a device is given its own rows alone.
+                arrays = dealt(layout.inputs(*arrays), arrays, self.num_devices, layout.held)
+            return compiled(*arrays)
+
+        return call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,11 @@ class InsideAxis:
 
     def compile(self, body: Body, layout: Layout) -> Callable[..., Any]:
         def run(*arrays: Any) -> Any:
-            return body(WindowAxis(self.axis_name, self._ask(jax.lax.axis_size)), *arrays)
+            size = self._ask(jax.lax.axis_size)
+            # What goes from neighbour to neighbour is one transfer of all of the caller's mesh.
+            mesh = jax.sharding.get_abstract_mesh().manual_axes
+            others = tuple(name for name in mesh if name != self.axis_name) if self.axis_name in mesh else ()
+            return body(WindowAxis(self.axis_name, size, others=others), *arrays)
 
         return run
 

@@ -44,7 +44,7 @@ class Layout:
 
     inputs: (arrays) -> for each a tree of `Along`, a prefix of its own tree. outputs: such a tree of the result.
     one_call: a step of the body takes all samples in one call and other arrays with them, so that no device can do with
-    a part of the batch on its own. held: T where devices hold the states of their own rows, else 0.
+    a part of the batch on its own. held: W where devices hold the states of their own rows, else 0.
     """
 
     inputs: Callable[..., tuple[PyTree, ...]]
@@ -58,12 +58,20 @@ def specs(tree: PyTree, samples: str | None, rows: str | None = None) -> PyTree:
     return jax.tree.map(lambda along: along.spec(samples, rows), tree)
 
 
-def filled(tree: PyTree, arrays: PyTree, count: int) -> PyTree:
-    """`arrays` with their last row repeated where they have rows, up to a multiple of `count`."""
+def dealt(tree: PyTree, arrays: PyTree, count: int, window: int) -> PyTree:
+    """`arrays` with the rows of one device after those of the other where they have rows, filled up with the last one.
+
+    W rows go round `count` devices, S = W / D to each, and so do the next ones: see `WindowAxis.part`.
+    """
+    share = -(-window // count)
 
     def leaf(value: Array) -> Array:
-        missing = -value.shape[0] % count
-        return jnp.concatenate([value, *[value[-1:]] * missing]) if missing else value
+        missing = -value.shape[0] % (share * count)
+        value = jnp.concatenate([value, *[value[-1:]] * missing]) if missing else value
+        if len(value) == share * count:
+            return value
+        blocks = value.reshape(-1, count, share, *value.shape[1:])
+        return jnp.swapaxes(blocks, 0, 1).reshape(value.shape)
 
     return jax.tree.map(lambda along, part: jax.tree.map(leaf, part) if along.rows else part, tree, arrays)
 

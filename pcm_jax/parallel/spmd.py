@@ -34,11 +34,13 @@ def vary_like(tree: PyTree, inputs: PyTree) -> PyTree:
 class WindowAxis:
     """The device axis that the window's rows are spread over. `name=None` is one device, on which nothing is done.
 
-    held: W, where each device holds the states of its own rows alone. Numbers of a row and sample, `[W, B]`, are a
-    thousandth of them and whole on every device, so that all decide alike; 0 where every device holds all states and
-    only the network is spread: one all-gather of its predictions is then the round's transfer.
+    held: W, where each device holds the states of its own rows alone, S = W / D of them. Numbers of a row and sample,
+    `[W, B]`, are a thousandth of them and whole on every device, so that all decide alike; 0 where every device holds
+    all states and only the network is spread: one all-gather of its predictions is then the round's transfer. Here the
+    window has all rows; `Ring` is of one that slides.
 
-    data: the axis that the batch is spread over; None if every device has all samples. given: the body gets the rows of
+    data: the axis that the batch is spread over; None if every device has all samples. others: further axes, whose
+    devices leave a loop together with these. given: the body gets the rows of
     its inputs that its device holds, and not all of them.
     """
 
@@ -47,19 +49,30 @@ class WindowAxis:
     data: str | None = None
     held: int = 0
     given: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> tuple[int, int]:
         """How many blocks of rows and of samples one program holds that lie on different devices."""
         return 1, 1
 
+    @property
+    def share(self) -> int:
+        """S, the window's rows that a device holds."""
+        return self.padded(self.held) // self.size
+
+    @property
+    def laps(self) -> int:
+        """How often what passes from device to device goes past all of them."""
+        return 1
+
     def padded(self, rows: int) -> int:
         """The least multiple of the number of devices that holds `rows`."""
         return -(-rows // self.size) * self.size
 
-    def holding(self, rows: int) -> WindowAxis:
-        """The axis of a loop in which every device holds its own of `rows` rows."""
-        return self if self.name is None else dataclasses.replace(self, held=rows)
+    def turned(self, start: Array) -> WindowAxis:
+        """As the devices lie to a window that starts at row `start`, `[B]` or `[1]`."""
+        return self
 
     def map_rows(self, function: Callable[..., PyTree], *rows: PyTree) -> PyTree:
         """`function(*rows)` of a device's own rows where it holds these; else split, and whole on each afterwards."""
@@ -69,70 +82,120 @@ class WindowAxis:
         local = function(*jax.tree.map(lambda leaf: leaf[self._rows(count)], rows))
         return jax.tree.map(lambda leaf: self._gathered(leaf)[:count], local)
 
-    def own(self, tree: PyTree, beside: int = 0) -> PyTree:
-        """A device's own rows of `[W, ...]`, S of them; beside: and so many that follow."""
+    def own(self, tree: PyTree) -> PyTree:
+        """Numbers `[W, ...]` of a device's own rows, `[S, ...]`."""
+        return self.part(tree)
+
+    def part(self, tree: PyTree, beside: int = 0) -> PyTree:
+        """A device's part of a table `[N, ...]`: the rows n for which n mod D S is one of its S slots.
+
+        beside: with so many that follow each S of them.
+        """
         if not self.held:
             return tree
-        rows = self._rows(self.held + beside, beside)
-        return self.local(jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree))
+        first = lax.axis_index(self.name) * self.share + jnp.arange(self.share + beside)
+
+        def leaf(values: Array) -> Array:
+            # Those that fill up the last device repeat the last row: real inputs, so they cannot raise a NaN.
+            values = jnp.asarray(values)
+            blocks = self._blocks(values.shape[0] - beside)
+            rows = (jnp.arange(blocks)[:, None] * self.padded(self.held) + first[None]).reshape(-1)
+            return values[jnp.minimum(rows, values.shape[0] - 1)]
+
+        return self.local(jax.tree.map(leaf, tree))
 
     def inputs(self, tree: PyTree) -> PyTree:
-        """`own` of an input that may have come as such."""
-        return tree if self.given else self.own(tree)
+        """`part` of an input that may have come as such."""
+        return tree if self.given else self.part(tree)
+
+    def joined(self, tree: PyTree, count: int) -> PyTree:
+        """The table `[count, ...]` on every device, of which each has its `part`."""
+        if not self.held:
+            return tree
+
+        def leaf(values: Array) -> Array:
+            blocks = self._gathered(values).reshape(self.size, -1, self.share, *values.shape[1:])
+            return jnp.swapaxes(blocks, 0, 1).reshape(-1, *values.shape[1:])[:count]
+
+        return jax.tree.map(leaf, tree)
 
     def whole(self, tree: PyTree) -> PyTree:
-        """All devices' rows `[S, ...]` on each, `[W, ...]`: numbers of a row and sample in one transfer."""
+        """All devices' numbers of a row and sample `[S, B]` on each, `[W, B]`, in one transfer."""
         if not self.held:
             return tree
         structure: Any
         leaves, structure = jax.tree.flatten(tree)
         if leaves and all(leaf.ndim == 2 and leaf.dtype == leaves[0].dtype for leaf in leaves):
-            together = self._gathered(jnp.stack(leaves, axis=-1))[: self.held]
+            together = self._ordered(self._gathered(jnp.stack(leaves, axis=-1)))
             return structure.unflatten([together[..., index] for index in range(len(leaves))])
-        return jax.tree.map(lambda leaf: self._gathered(leaf)[: self.held], tree)
+        return jax.tree.map(lambda leaf: self._ordered(self._gathered(leaf)), tree)
 
     def filled(self, mask: Array) -> Array:
         """`mask` of own rows, True in those that only fill up the last devices."""
         if self.padded(self.held) == self.held:
             return mask
-        share = self.padded(self.held) // self.size
-        return mask | (lax.axis_index(self.name) * share + jnp.arange(share) >= self.held)[:, None]
+        return mask | (lax.axis_index(self.name) * self.share + jnp.arange(self.share) >= self.held)[:, None]
 
     def take(self, values: Array, index: Array) -> Array:
         """values[index[w, b], b]: rows `[W, B]` of each sample's own axis 0."""
         return values[index, jnp.arange(values.shape[1])[None]]
 
-    def before(self, rows: Array, first: Array) -> Array:
-        """The k rows before a device's own, of `rows` `[S, ...]` of its neighbours; before row 0 `first` `[k, ...]`."""
+    def lies(self, row: Array) -> Array:
+        """Where a table's rows `[S, B]` are in what the device has of it."""
+        return row
+
+    def behind(self, rows: Array, edge: Array) -> Array:
+        """`[k + S, ...]`: the k rows before a device's own, and these; before the window `edge` `[k, ...]`."""
+        return jnp.concatenate([self._before(rows, edge), rows])
+
+    def earlier(self, every: Array, edge: Array) -> list[Array]:
+        """For each row of a device what is k, .., 1 rows before it, `[S, ...]` each; every: what `behind` returned."""
+        depth = edge.shape[0]
+        return [every[row : every.shape[0] - depth + row] for row in range(depth)]
+
+    def edge(self, edge: Array, every: Array, shift: Array) -> Array:
+        """The k rows before a window that slid by `shift` rows; every: what `behind` returned for the last one."""
+        depth = edge.shape[0]
+        return self.take(every, shift[None] + jnp.arange(depth, dtype=shift.dtype)[:, None])
+
+    def _before(self, rows: Array, edge: Array) -> Array:
         if not self.held:
-            return first
-        depth, share, parts = first.shape[0], rows.shape[0], []
+            return edge
+        depth = edge.shape[0]
+        row = lax.axis_index(self.name) * self.share - depth + jnp.arange(depth)
+        known = (row >= 0).reshape(-1, *(1,) * (edge.ndim - 1))
+        return jnp.where(known, self._around(rows, depth), edge[jnp.clip(row + depth, 0, depth - 1)])
+
+    def _around(self, rows: Array, depth: int) -> Array:
+        """The last `depth` rows of the devices before, the last device before the first."""
+        share, parts = rows.shape[0], []
         for hops in range(-(-depth // share), 0, -1):
             tail = rows[max(share - (depth - (hops - 1) * share), 0) :]
-            # All round: vmap knows no other permutations, and what comes to device 0 is not used.
+            # All round: vmap knows no other permutations, and what comes to device 0 need not be used.
             around = [(device, (device + hops) % self.size) for device in range(self.size)]
             parts.append(lax.ppermute(tail, self.name, around))
-        row = lax.axis_index(self.name) * share - depth + jnp.arange(depth)
-        known = (row >= 0).reshape(-1, *(1,) * (first.ndim - 1))
-        return jnp.where(known, jnp.concatenate(parts), first[jnp.clip(row + depth, 0, depth - 1)])
+        return jnp.concatenate(parts)
 
     def each(self, leaf: Array) -> tuple[Array, Array]:
         """`leaf` of every device, `[devices, ...]`, and which one this is; for devices that hold rows."""
         return self._gathered(leaf[None]), lax.axis_index(self.name)
 
     def pick(self, row: Array, look: Callable[[Array], PyTree]) -> PyTree:
-        """`look(row)` from the device that holds it, row `[]` or `[B]` of the window; `look` gets its number there."""
+        """`look(row)` from the device that holds it, row `[1]` or `[B]` of the window; `look` gets its number there."""
         if not self.held:
             return look(row)
-        share = self.padded(self.held) // self.size
-        mine = row - lax.axis_index(self.name) * share
-        here = (mine >= 0) & (mine < share)
+        mine = self._slot(row) - lax.axis_index(self.name) * self.share
+        here = (mine >= 0) & (mine < self.share)
 
         def leaf(seen: Array) -> Array:
             mask = here.reshape(here.shape + (1,) * (seen.ndim - here.ndim))
             return lax.psum(jnp.where(mask, seen, jnp.zeros_like(seen)), self.name)
 
-        return jax.tree.map(leaf, look(jnp.clip(mine, 0, share - 1)))
+        return jax.tree.map(leaf, look(jnp.clip(mine, 0, self.share - 1)))
+
+    def open(self, slope: Array) -> Array:
+        """Slopes `[S, B]`, 0 where nothing comes in from the row before."""
+        return slope
 
     def local(self, tree: PyTree) -> PyTree:
         """`tree`, marked as a device's own where JAX tracks that."""
@@ -150,19 +213,29 @@ class WindowAxis:
         """True only if it is on every device: devices that leave a loop at different times hang."""
         if self.name is None:
             return flag
-        names = (self.name,) if self.data is None else (self.name, self.data)
-        return lax.pmin(flag.astype(jnp.int32), names).astype(bool)
+        names = (self.name, *(() if self.data is None else (self.data,)), *self.others)
+        every: Array = vary_like(lax.pmin(flag.astype(jnp.int32), names), flag).astype(bool)
+        return every
 
     def total(self, count: Array) -> Array:
         """Of a number that each part of the batch has, the sum."""
         return count if self.data is None else lax.psum(count, self.data)
 
-    def _rows(self, count: int, beside: int = 0) -> Array:
-        """A device's own of `count` rows. Those that fill up the last device repeat the last row: real inputs, so they
-        cannot raise a NaN that nobody asked for.
-        """  # noqa: D205
-        share = self.padded(count - beside) // self.size
-        return jnp.minimum(lax.axis_index(self.name) * share + jnp.arange(share + beside), count - 1)
+    def _rows(self, count: int) -> Array:
+        """A device's own of `count` rows. Those that fill up the last device repeat the last row."""
+        share = self.padded(count) // self.size
+        return jnp.minimum(lax.axis_index(self.name) * share + jnp.arange(share), count - 1)
+
+    def _blocks(self, rows: int) -> int:
+        """How often a table of so many rows goes round the devices."""
+        return -(-rows // self.padded(self.held))
+
+    def _slot(self, row: Array) -> Array:
+        return row
+
+    def _ordered(self, slots: Array) -> Array:
+        """The window's rows `[W, ...]` of all slots `[D S, ...]`."""
+        return slots[: self.held]
 
     def _gathered(self, leaf: Array) -> Array:
         # Where JAX tracks which values differ between devices (shard_map's check_vma), say that this does not.

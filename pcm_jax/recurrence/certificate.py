@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from pcm_jax.parallel import WindowAxis
@@ -36,15 +35,15 @@ class Evidence(NamedTuple):
 
     row: int32 `[W, B]` or `[W, 1]`, index in the solver's table; num_steps: T; whole: whether all rows are in the
     window. front: `[B]`, the last accepted state; rows before it are held where they are, their step is the state that
-    follows. x: states `[W + 1, B, ...]` that the round started from, step: F(x) `[W, B, ...]`, y: the states that it
-    made, after x's first. sums: of every leaf. variance: `[W, B]`, unit of norms. inside: `[W, B]`, False past the end,
-    None where that cannot be. sound: `[W, B]`, held, or evaluated by the base model alone and finite. before: the round
-    before, valid where the same model evaluated the row. steepest: `[W, B]`, the largest slope that made y, None where
-    it keeps within the gain. spent: `[B]`, bound on the error of the state at the front. bound: `[B]`, what the round
-    before said of the error of the sample.
+    follows. x: states `[W, B, ...]` that the round started from, follows: those after them, step: F(x), y: what the
+    round made of those after them. sums: of every leaf. variance: `[W, B]`, unit of norms. inside: `[W, B]`, False past
+    the end, None where that cannot be. sound: `[W, B]`, held, or evaluated by the base model alone and finite. before:
+    the round before, valid where the same model evaluated the row. steepest: `[W, B]`, the largest slope that made y,
+    None where it keeps within the gain. spent: `[B]`, bound on the error of the state at the front. bound: `[B]`, what
+    the round before said of the error of the sample.
 
-    axis: where its devices hold their own rows, x, step, y and the arrays of `before` have these alone, and numbers
-    `[W, B]` are whole. States are pytrees; a sampler's is one array.
+    axis: where its devices hold their own rows, x, follows, step, y and the arrays of `before` have these alone, and
+    numbers `[W, B]` are whole. States are pytrees; a sampler's is one array.
     """
 
     row: Array
@@ -52,6 +51,7 @@ class Evidence(NamedTuple):
     whole: bool
     front: Array
     x: PyTree
+    follows: PyTree
     step: PyTree
     y: PyTree
     sums: list[Sums]
@@ -103,7 +103,7 @@ class _DefectSum:
     by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        change = difference(see.step, _tail(see.x))
+        change = difference(see.step, see.follows)
         missed = from_squares(self.norm, [each.missed for each in see.sums], change, see.variance, see.axis)
         # A norm is at least 0: one that says less, or nothing, certifies nothing.
         defect = jnp.where(see.sound & (missed >= 0), missed, jnp.inf)
@@ -152,12 +152,11 @@ class _DefectSum:
     def _gain(self, see: Evidence) -> tuple[Array, Array]:
         """Gains `[W, B]`, and where they were measured."""
         assert see.before is not None
-        x = jax.tree.map(lambda leaf: leaf[:-1], see.x)
         squares = [known(each.moved) for each in see.sums]
         moved = from_squares(self.norm, squares, see.before.moved, see.variance, see.axis)
         # The round-off of x is in both differences. Where it is all that moved their quotient says nothing; where it is
         # part of what changed it is no gain, which a product over hundreds of rows would take it for.
-        size = from_squares(self.norm, [each.size for each in see.sums], x, see.variance, see.axis)
+        size = from_squares(self.norm, [each.size for each in see.sums], see.x, see.variance, see.axis)
         floor = 4 * jnp.finfo(moved.dtype).eps * size
         squares = [known(each.changed) for each in see.sums]
         change = from_squares(self.norm, squares, see.before.changed, see.variance, see.axis)
@@ -177,7 +176,7 @@ class _LastChange:
     by_rows: bool = True
 
     def judge(self, see: Evidence, tol: Array) -> Verdict:
-        change = of_rows(self.norm, difference(see.y, _tail(see.x)), see.variance, see.axis)
+        change = of_rows(self.norm, difference(see.y, see.follows), see.variance, see.axis)
         residual = jnp.where(jnp.isfinite(change) & (change >= 0), change, jnp.inf)
         # State b + 1 + w is exact if states up to b + w, from which it was computed, changed by at most tol.
         settled = jnp.concatenate([jnp.ones_like(residual[:1], bool), residual[:-1] <= tol])
@@ -200,10 +199,6 @@ _SLOWEST = 0.1
 
 _LARGEST = 1e3
 """Of a gain."""
-
-
-def _tail(x: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[1:], x)
 
 
 def defect_sum(norm: Norm = root_mean_square) -> Certificate:

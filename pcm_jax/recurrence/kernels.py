@@ -75,7 +75,10 @@ def segmented_scan(axis: WindowAxis, slope: Array, add: Array, *, signed: bool =
     that whatever came in is multiplied by, tells every device what does come in, c, which is then added to its rows:
 
         y_w += a_w .. a_0 c
+
+    Of a window that slides the first row may lie anywhere, and what comes around from its last one is multiplied by 0.
     """
+    slope = axis.open(slope)
     brought = affine_scan(slope, add, signed=signed, own=False)
     if not axis.held:
         return brought
@@ -87,8 +90,10 @@ def segmented_scan(axis: WindowAxis, slope: Array, add: Array, *, signed: bool =
     )
     every, device = axis.each(leaving)
     through, leaves = every[:, :, 0], every[:, :, 1:]
+    through, leaves = (jnp.concatenate([each] * axis.laps) for each in (through, leaves))
     arrives = jnp.concatenate([jnp.zeros_like(leaves[:1]), affine_scan(through, leaves, signed=signed)])
-    return brought + _like(decay, brought) * arrives[device].reshape(1, *add.shape[1:])
+    here = device + (axis.laps - 1) * axis.size
+    return brought + _like(decay, brought) * arrives[here].reshape(1, *add.shape[1:])
 
 
 @jax.custom_jvp

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from pcm_jax.parallel import WindowAxis, vary_like
+from pcm_jax.parallel.ring import Ring
 from pcm_jax.recurrence.certificate import Evidence
 from pcm_jax.recurrence.linearization import History, Sums, known
 from pcm_jax.recurrence.outcome import emit, finalize, previewed, shown
-from pcm_jax.recurrence.problem import Evaluation, Recurrence
+from pcm_jax.recurrence.problem import Recurrence
 from pcm_jax.recurrence.state import LoopConfig, Past, Rows, Solved, Start, State, initial
 from pcm_jax.recurrence.update import linearise, same_operator, summed
-from pcm_jax.recurrence.window import Place, where
+from pcm_jax.recurrence.window import Place, after, where
 from pcm_jax.results import SENTINEL
 from pcm_jax.switching import SwitchInput
 from pcm_jax.types import Array, PyTree
@@ -52,7 +53,10 @@ def run(problem: Recurrence, start: Start, config: LoopConfig, closed_over: PyTr
     if state.rows is not None:
         state = _scheduled(state, state.rows, config)
     state = vary_like(state, (start, closed_over))
-    state = state._replace(**{name: axis.local(getattr(state, name)) for name in ("x", "past", "emitted")})
+    own = ("x", "seam", "edge", "past", "trajectory", "emitted")
+    state = state._replace(**{name: axis.local(getattr(state, name)) for name in own})
+    if isinstance(axis, Ring):
+        start = start._replace(guess=axis.part(start.guess, beside=1))
     if state.rows is None:
         state = rounds(state, False)
     else:
@@ -85,23 +89,21 @@ def _scheduled(state: State, rows: Rows, config: LoopConfig) -> State:
 
 
 def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, tuned: bool) -> State:
-    axis, window, num_steps = config.window.axis, config.window, config.window.num_steps
+    window, num_steps = config.window, config.window.num_steps
     active, (spent, bound) = state.front < num_steps, state.error
     place = window.at(state.start)
-    mine = place if not axis.held else Place(axis.own(place.row), axis.own(place.index), None)
+    axis, mine = place.axis, place.own()
     rows = problem.rows(mine)
     held, works = _works(place, state.front, num_steps)
-    here = axis.filled(axis.own(held))
+    idle = axis.filled(axis.own(~works))
     share = state.rows.share if tuned and state.rows is not None else None
 
-    # One batched call, F_i(x_i) of all rows that are held here. Past the end the step is the identity.
-    old, follows = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], state.x) for cut in (slice(-1), slice(1, None)))
+    # One batched call, F_i(x_i) of all rows that are held here. Accepted states and those past the end stay.
+    old, follows = axis.settled((_before(state.x, state.seam, axis), after(state.x)))
     found = problem.evaluate(rows, old, mine, axis.own(share), state.edge)
-    step = found.step if place.inside is None else where(place.inside, found.step, old)
-    if window.whole or window.together:
-        step = where(here, follows, step)
-    moved, changed, mine_sums = _measured(state, step)
-    variance = jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), here.shape)
+    step = where(idle, follows, found.step)
+    moved, changed, mine_sums = _measured(state, old, follows, step)
+    variance = jnp.broadcast_to(jnp.asarray(rows.variance, spent.dtype), idle.shape)
     sums, variance = axis.whole((mine_sums, variance))
     history = None if moved is None else History(moved, changed, _valid(sums))
     if state.rows is not None:
@@ -111,7 +113,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
     y, steepest = linearise(
         config.linearization,
         rows,
-        state.x,
+        old,
+        follows,
         step,
         history=history and history._replace(valid=axis.own(history.valid), returned=axis.own(history.returned)),
         measured=mine_sums,
@@ -129,7 +132,8 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
             num_steps=num_steps,
             whole=window.whole,
             front=state.front,
-            x=state.x,
+            x=old,
+            follows=follows,
             step=step,
             y=y,
             sums=sums,
@@ -165,22 +169,34 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
         report = tuple(a.at[state.round].set(jnp.where(active, b, SENTINEL)) for a, b in zip(report, seen, strict=True))
     trajectory = state.trajectory
     if trajectory is not None:
-        trajectory = window.store(trajectory, y, place.row + 1, works)
-    states = jax.tree.map(lambda leaf, new: jnp.concatenate([axis.before(new, leaf[:1]), new]), state.x, y)
+        trajectory = window.store(trajectory, y, mine, ~idle)
+    seam, edge = state.seam, state.edge
+    if edge is not None and found.memory is not None and not window.whole:
+        edge = axis.edge(edge, found.memory, shift)
+    states = jax.tree.map(lambda new, edge: axis.behind(new, edge[:1]), y, state.x if seam is None else seam)
+    if seam is not None:
+        seam = jax.tree.map(lambda edge, new: axis.edge(edge, new, shift), seam, states)
+    past = None
+    if state.past is not None:
+        # How far this round moved the states that its steps were taken from, in the next window's rows.
+        moved = jax.tree.map(jnp.subtract, _before(states, state.seam, axis), old)
+        step = where(axis.own(finite), step, jnp.nan)
+        past = Past(window.carried(moved, shift, 0.0, place), window.carried(step, shift, jnp.nan, place))
     new = State(
         round=state.round + 1,
         front=front,
         start=begin,
-        x=window.slid(states, shift, begin, start.guess),
-        edge=_edge(state, found, shift, config),
-        past=_remember(state, states, where(axis.own(finite), step, jnp.nan), shift, config),
+        x=window.slid(states, shift, begin, start.guess, place),
+        seam=seam,
+        edge=edge,
+        past=past,
         rows=state.rows,
         tuned=state.tuned,
         error=error,
         tally=tally,
         report=report,
         trajectory=trajectory,
-        emitted=emit(state, found, place, axis.own(works), config),
+        emitted=emit(state, found, mine, ~idle, config),
         preview=state.preview,
         iterates=state.iterates,
         more=~axis.all(jnp.all(done | (tally[0] >= config.max_rounds))),
@@ -188,21 +204,28 @@ def _round(problem: Recurrence, start: Start, config: LoopConfig, state: State, 
     if state.rows is not None:
         new = _scheduled(new, _seen(state.rows, verdict.residual, share, shift, config), config)
     if config.preview is not None:
-        new = new._replace(preview=previewed(problem, rows, found, state, new, active, config))
+        new = new._replace(preview=previewed(problem, rows, old, found, state, new, active, config))
     if state.iterates is None:
         return new
-    now = shown(new, num_steps, axis)
+    now = shown(new, window)
     return new._replace(iterates=jax.tree.map(lambda all, one: all.at[state.round].set(one), state.iterates, now))
 
 
-def _measured(state: State, step: PyTree) -> tuple[PyTree, PyTree, list[Sums]]:
+def _before(states: PyTree, seam: PyTree, axis: WindowAxis) -> PyTree:
+    """The states that rows start from, of those `[W + 1, B, ...]` that they and the row before them hand on."""
+    if seam is None:
+        return jax.tree.map(lambda leaf: leaf[:-1], states)
+    return jax.tree.map(lambda leaf, edge: axis.earlier(leaf, edge)[0], states, seam)
+
+
+def _measured(state: State, x: PyTree, follows: PyTree, step: PyTree) -> tuple[PyTree, PyTree, list[Sums]]:
     """How far states and steps moved since the round before, and the sums of every leaf."""
-    leaves, steps = jax.tree.leaves(state.x), jax.tree.leaves(step)
+    leaves, nexts, steps = (jax.tree.leaves(each) for each in (x, follows, step))
     if state.past is None:
-        return None, None, [summed(x, f, None, None) for x, f in zip(leaves, steps, strict=True)]
+        return None, None, [summed(*each, None, None) for each in zip(leaves, nexts, steps, strict=True)]
     moved = state.past.moved
     changed = jax.tree.map(jnp.subtract, step, state.past.step)
-    return moved, changed, list(map(summed, leaves, steps, jax.tree.leaves(moved), jax.tree.leaves(changed)))
+    return moved, changed, list(map(summed, leaves, nexts, steps, *map(jax.tree.leaves, (moved, changed))))
 
 
 def _valid(sums: list[Sums]) -> Array:
@@ -213,25 +236,6 @@ def _valid(sums: list[Sums]) -> Array:
 def _pair(first: Array, second: Array) -> Array:
     """Both in one array `[2, B]`, selected and not concatenated: that can be done in place."""
     return jnp.where(jnp.arange(2)[:, None] == 0, first[None], second[None])
-
-
-def _edge(state: State, found: Evaluation, shift: Array, config: LoopConfig) -> PyTree:
-    """The memories before the next window; with all rows in it there are none."""
-    if state.edge is None or config.window.whole:
-        return state.edge
-    assert found.memory is not None
-    depth = state.edge.shape[0]
-    index = shift[None] + jnp.arange(depth, dtype=shift.dtype)[:, None]
-    return config.window.axis.take(jnp.concatenate([state.edge, found.memory]), index)
-
-
-def _remember(state: State, states: PyTree, step: PyTree, shift: Array, config: LoopConfig) -> Past | None:
-    """This round's steps, and how far it moved the states that they were taken from, in the next window's rows."""
-    if state.past is None:
-        return None
-    window = config.window
-    moved = jax.tree.map(lambda new, old: (new - old)[:-1], states, state.x)
-    return Past(window.carried(moved, shift, 0.0), window.carried(step, shift, jnp.nan))
 
 
 def _seen(rows: Rows, residual: Array, share: Array | None, shift: Array, config: LoopConfig) -> Rows:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pcm_jax.parallel import WindowAxis
 from pcm_jax.recurrence.problem import Evaluation, Recurrence
 from pcm_jax.recurrence.state import LoopConfig, Solved, Start, State
-from pcm_jax.recurrence.window import Place, where
+from pcm_jax.recurrence.window import Place, Window, after, where
 from pcm_jax.results import ResultCode, Stats
 from pcm_jax.types import Array, PyTree
 
@@ -18,39 +18,44 @@ from pcm_jax.types import Array, PyTree
 def previewed(
     problem: Recurrence,
     rows: Any,
+    x: PyTree,
     found: Evaluation,
     old: State,
     new: State,
     active: Array,
     config: LoopConfig,
 ) -> PyTree:
-    """The row that this round's number asks for; row T is the last state."""
+    """The row that this round's number asks for, of states x `[W, B, ...]`; row T is the last state."""
     assert config.preview is not None
-    axis = config.window.axis
+    axis = config.window.axis.turned(old.start)
     row = jnp.asarray(config.preview)[jnp.minimum(old.round, len(config.preview) - 1)]
-    x = jax.tree.map(lambda leaf: leaf[:-1], old.x)
-    end = _last(new, problem.num_steps, axis)
+    end = _last(new, config.window)
     at = jnp.broadcast_to(jnp.clip(row - old.start, 0, config.window.size - 1), active.shape)
     seen = axis.pick(at, lambda at: problem.preview(rows, x, found.memory, at, end))
     return where(active, jax.tree.map(lambda a, b: jnp.where(row < problem.num_steps, a, b), seen, end), old.preview)
 
 
-def _last(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
+def _last(state: State, window: Window) -> PyTree:
     """Of the trajectory, or where the window `[W + 1, B, ...]` never came that far, the last one in it."""
+    axis = window.axis.turned(state.start)
+    index = jnp.minimum(window.num_steps - state.start, window.size)
+
+    def there(at: Array, x: Array, seam: Array | None = None) -> Array:
+        found = axis.take(x[1:], at[None])[0]
+        return found if seam is None else where(index > 0, found, seam[0])
+
     if axis.held:
-        return axis.pick(jnp.int32(num_steps - 1), lambda row: jax.tree.map(lambda x: x[row + 1], state.x))
-
-    def leaf(x: Array) -> Array:
-        index = jnp.minimum(num_steps - state.start, x.shape[0] - 1)
-        return axis.take(x, index[None])[0] if num_steps > x.shape[0] - 1 else x[-1]
-
-    return jax.tree.map(leaf, state.x)
+        trees = (state.x,) if state.seam is None else (state.x, state.seam)
+        return axis.pick(jnp.maximum(index - 1, 0), lambda at: jax.tree.map(functools.partial(there, at), *trees))
+    if window.whole:
+        return jax.tree.map(lambda x: x[-1], state.x)
+    return jax.tree.map(lambda x: axis.take(x, index[None])[0], state.x)
 
 
-def shown(state: State, num_steps: int, axis: WindowAxis) -> PyTree:
+def shown(state: State, window: Window) -> PyTree:
     """Exact once the front has reached the end; before that the preview, if one was asked for."""
-    last = _last(state, num_steps, axis)
-    return last if state.preview is None else where(state.front >= num_steps, last, state.preview)
+    last = _last(state, window)
+    return last if state.preview is None else where(state.front >= window.num_steps, last, state.preview)
 
 
 def emit(state: State, found: Evaluation, place: Place, works: Array, config: LoopConfig) -> PyTree:
@@ -61,11 +66,11 @@ def emit(state: State, found: Evaluation, place: Place, works: Array, config: Lo
     if window.together:
         if window.whole:
             return found.emitted
-        row = place.row[:, 0]
+        row = jnp.where(place.axis.filled(place.row < 0), window.num_steps, place.axis.lies(place.row))[:, 0]
         return jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), state.emitted, found.emitted)
     if window.whole:
         return where(works, found.emitted, state.emitted)
-    return window.store(state.emitted, found.emitted, place.row, works)
+    return window.store(state.emitted, found.emitted, place, works)
 
 
 def finalize(start: Start, config: LoopConfig, state: State) -> Solved:
@@ -79,7 +84,7 @@ def finalize(start: Start, config: LoopConfig, state: State) -> Solved:
     result = jnp.where(failed, ResultCode.NONFINITE, result).astype(jnp.int32)
     # A preview is another row's data prediction: nothing is known of it.
     bound = bound if state.preview is None else jnp.where(state.front >= num_steps, bound, jnp.inf)
-    last = shown(state, num_steps, axis)
+    last = shown(state, config.window)
     last = where(~failed, last, jnp.nan)
     iterates = state.iterates
     if iterates is not None:
@@ -91,16 +96,14 @@ def finalize(start: Start, config: LoopConfig, state: State) -> Solved:
     padded = axis.total((lanes - jnp.sum(evaluations)).astype(jnp.int32))
     trajectory = None
     if config.return_trajectory:
-        trajectory = state.x if config.window.whole else state.trajectory
-    if axis.held and config.return_trajectory:
-        after = axis.whole(jax.tree.map(lambda x: x[1:], state.x))
-        trajectory = jax.tree.map(lambda first, x: jnp.concatenate([first[None], x]), start.first, after)
+        following = axis.joined(after(state.x) if config.window.whole else state.trajectory, num_steps)
+        trajectory = jax.tree.map(lambda first, x: jnp.concatenate([first[None], x]), start.first, following)
     return Solved(
         last=last,
         result=result,
         error_bound=jnp.where(failed, jnp.inf, bound),
         stats=Stats(rounds, evaluations, padded, *(state.report or (None, None))),
         trajectory=trajectory,
-        emitted=axis.whole(state.emitted),
+        emitted=axis.joined(state.emitted, num_steps),
         iterates=iterates,
     )

@@ -10,8 +10,8 @@ from pcm_jax.types import Array, PyTree
 
 
 class Evaluation(NamedTuple):
-    """One batched call. step: F(x) `[W, B, ...]`, like the states. memory: what later rows read of these,
-    `[W, B, ...]`. emitted: what is kept of every row, for the result.
+    """One batched call. step: F(x) `[W, B, ...]`, like the states. memory: what later rows read of the k rows before
+    these, and of these, `[k + W, B, ...]`. emitted: what is kept of every row, for the result.
     """  # noqa: D205
 
     step: PyTree

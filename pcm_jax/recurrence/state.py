@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from pcm_jax.parallel import WindowAxis
+from pcm_jax.parallel.ring import Ring, holding
 from pcm_jax.recurrence.certificate import Certificate
 from pcm_jax.recurrence.linearization import Linearization
 from pcm_jax.recurrence.problem import Recurrence
-from pcm_jax.recurrence.window import Window, all_finite
+from pcm_jax.recurrence.window import Window, after, all_finite
 from pcm_jax.results import SENTINEL, Stats
 from pcm_jax.switching import Switch
 from pcm_jax.types import Array, PyTree
@@ -23,7 +24,7 @@ class LoopConfig:
     """Static half of a call.
 
     report: keep bounds and fronts of every round. preview: row whose data prediction stands for the sample after 1, 2,
-    .. rounds.
+    .. rounds. depth: k, of earlier rows that a row reads.
     """
 
     window: Window
@@ -36,16 +37,17 @@ class LoopConfig:
     return_emitted: bool = False
     report: bool = False
     preview: tuple[int, ...] | None = None
+    depth: int = 0
 
     @property
     def held(self) -> int:
-        """W where devices hold their own rows, of a window that stays where it is; else 0."""
+        """W where devices hold their own rows, else 0."""
         apart = all(getattr(each, "by_rows", False) for each in (self.linearization, self.certificate))
-        return self.window.size if self.window.whole and apart else 0
+        return self.window.size if apart and (self.window.whole or self.window.size >= self.depth) else 0
 
     def on(self, axis: WindowAxis) -> LoopConfig:
         """On these devices."""
-        axis = axis.holding(self.held) if self.held else axis
+        axis = holding(axis, self.held, self.window.num_steps) if self.held else axis
         return dataclasses.replace(self, window=dataclasses.replace(self.window, axis=axis))
 
 
@@ -88,16 +90,19 @@ class State(NamedTuple):
     """Loop carry.
 
     front: `[B]`, the last accepted state, T + 1 once the network broke down. start: the window's first row. x:
-    `[W + 1, B, ...]`, the states from there on. tuned: whether the coming round asks the fine-tuned model; None without
-    one. error: `[2, B]`, bounds on the error of the state at the front, and of the sample as the last round knew it.
-    tally: int32 `[2, B]`, rounds and evaluations. report: bounds and fronts of all rounds. trajectory: None where x is
-    the trajectory. more: whether there is another round.
+    `[W + 1, B, ...]`, the states from there on. seam: `[1, B, ...]`, the first of them, where a window goes round the
+    devices and another state may lie in its place (parallel/ring.py); else None. edge: the memories before them. tuned:
+    whether the coming round asks the fine-tuned model; None without one. error: `[2, B]`, bounds on the error of the
+    state at the front, and of the sample as the last round knew it. tally: int32 `[2, B]`, rounds and evaluations.
+    report: bounds and fronts of all rounds. trajectory: of all states but the first, None where x has them. more:
+    whether there is another round.
     """
 
     round: Array
     front: Array
     start: Array
     x: PyTree
+    seam: PyTree
     edge: PyTree
     past: Past | None
     rows: Rows | None
@@ -137,7 +142,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), start.first)
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[1:count]]), start.first, start.guess)
 
-    x = axis.own(copies(size + 1), beside=1)
+    x = axis.part(copies(size + 1), beside=1)
     dtype = jnp.result_type(start.tol)
     past = None
     if config.linearization.needs_history or config.certificate.needs_history:
@@ -148,6 +153,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
     if config.switch is not None:
         nothing = jnp.zeros((size, batch), dtype)
         rows = Rows(nothing + jnp.inf, jnp.zeros((size, batch), jnp.int32), nothing, nothing)
+    trajectory = config.return_trajectory and not window.whole
     reported = (config.max_rounds, batch)
     report = (jnp.full(reported, SENTINEL, dtype), jnp.full(reported, SENTINEL, jnp.int32))
     iterates = None
@@ -158,6 +164,7 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
         front=jnp.where(all_finite(start.first, lead=1), 0, window.num_steps + 1).astype(jnp.int32),
         start=window.start(counts, jnp.ones(batch, bool)),
         x=x,
+        seam=jax.tree.map(lambda leaf: leaf[None], start.first) if isinstance(axis, Ring) else None,
         edge=zeros(problem.edge(start.first)),
         past=past,
         rows=rows,
@@ -165,8 +172,8 @@ def initial(problem: Recurrence, start: Start, config: LoopConfig) -> State:
         error=jnp.stack([jnp.zeros(batch, dtype), jnp.full(batch, jnp.inf, dtype)]),
         tally=jnp.stack([counts, counts]),
         report=report if config.report else None,
-        trajectory=copies(window.num_steps + 1) if config.return_trajectory and not window.whole else None,
-        emitted=axis.own(zeros(problem.emits(start.first))) if config.return_emitted else None,
+        trajectory=axis.part(after(copies(window.num_steps + 1))) if trajectory else None,
+        emitted=axis.part(zeros(problem.emits(start.first))) if config.return_emitted else None,
         preview=None if config.preview is None else start.first,
         iterates=iterates,
         more=jnp.bool_(True),

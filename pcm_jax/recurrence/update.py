@@ -26,11 +26,11 @@ def same_operator(history: History | None, before: Array | None, share: Array) -
     return history._replace(valid=history.valid & (before == share), returned=(before > 0) & (share == 0))
 
 
-def summed(x: Array, step: Array, moved: Array | None, changed: Array | None) -> Sums:
-    """The sums of one leaf, in float32 at least. x: states `[W + 1, B, ...]`; step: F(x), `[W, B, ...]`."""
+def summed(x: Array, follows: Array, step: Array, moved: Array | None, changed: Array | None) -> Sums:
+    """The sums of one leaf, in float32 at least. x, follows: states, those that follow; step: F(x); `[W, B, ...]`."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    missed = (step - x[1:]).astype(wide)
-    before = x[:-1].astype(wide)
+    missed = (step - follows).astype(wide)
+    before = x.astype(wide)
     terms = [missed * missed, before * before, (~jnp.isfinite(step)).astype(wide)]
     if moved is not None and changed is not None:
         moved, changed = moved.astype(wide), changed.astype(wide)
@@ -42,6 +42,7 @@ def linearise(
     linearization: Linearization,
     rows: Any,
     x: PyTree,
+    follows: PyTree,
     step: PyTree,
     *,
     history: History | None = None,
@@ -51,11 +52,11 @@ def linearise(
     recurrent: PyTree = None,
     axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
 ) -> tuple[PyTree, Array | None]:
-    """The states that a round makes, `[W, B, ...]`, after x's first: a slope of its own, and a scan, for every leaf.
+    """The states that a round makes of those that follow, `[W, B, ...]`: for every leaf a slope of its own and a scan.
 
     Args:
         rows: what the linearization may look at.
-        x: states `[W + 1, B, ...]`; the first is known. step: F(x), `[W, B, ...]`.
+        x: states `[W, B, ...]`; the first is known. follows: the state after each. step: F(x), `[W, B, ...]`.
         history: the round before.
         measured: `summed` of every leaf; None: they are found here.
         first_slope: `[W, B]` for every leaf, the prior's, for rows without history.
@@ -71,14 +72,15 @@ def linearise(
         first_slope = jax.tree.map(lambda each: jnp.where(share > 0, 1.0, each), first_slope)
 
     structure: Any = jax.tree.structure(x)
-    leaves, steps, count = jax.tree.leaves(x), jax.tree.leaves(step), structure.num_leaves
+    leaves, nexts, steps = (jax.tree.leaves(each) for each in (x, follows, step))
+    count = structure.num_leaves
     own = [True] * count if recurrent is None else jax.tree.leaves(recurrent)
     first = [None] * count if first_slope is None else jax.tree.leaves(first_slope)
     seen: list[History | None] = [None] * count
     if history is not None:
         past = list(zip(jax.tree.leaves(history.moved), jax.tree.leaves(history.changed), strict=True))
         sums = measured or [
-            summed(*each, *was) for each, was in zip(zip(leaves, steps, strict=True), past, strict=True)
+            summed(*each, *was) for each, was in zip(zip(leaves, nexts, steps, strict=True), past, strict=True)
         ]
         gain = _joint_gain(leaves, sums) if count > 1 else None
         seen = [
@@ -86,12 +88,12 @@ def linearise(
             for (moved, changed), found in zip(past, sums, strict=True)
         ]
     made, slopes = [], []
-    for each, f, recurs, prior, before in zip(leaves, steps, own, first, seen, strict=True):
+    for each, after, f, recurs, prior, before in zip(leaves, nexts, steps, own, first, seen, strict=True):
         if not recurs:
             made.append(f)
             continue
-        slopes.append(linearization.slope(rows, each[:-1], f, before, prior))
-        made.append(solve(each, f, slopes[-1], signed=getattr(linearization, "signed", True), axis=axis))
+        slopes.append(linearization.slope(rows, each, f, before, prior))
+        made.append(solve(after, f, slopes[-1], signed=getattr(linearization, "signed", True), axis=axis))
     steepest = None
     if slopes and not getattr(linearization, "within_gain", False):
         steepest = functools.reduce(jnp.maximum, [jnp.abs(slope) for slope in slopes])
@@ -107,7 +109,7 @@ def _joint_gain(leaves: list[Array], sums: list[Sums]) -> Array:
 
 
 def solve(
-    x: Array,
+    follows: Array,
     step: Array,
     slope: Array,
     *,
@@ -117,7 +119,7 @@ def solve(
     """y_{w+1} = F_w + A_w (y_w - x_w) for the window's rows, y_0 = x_0: one affine scan (kernels.py).
 
     Args:
-        x: states `[W + 1, B, ...]`, of which the first is known.
+        follows: states x_1 .. x_W, `[W, B, ...]`.
         step: F_w(x_w), `[W, B, ...]`.
         slope: A_w `[W, B]`. signed: False promises that none is negative.
         axis: whose devices hold the rows.
@@ -128,6 +130,6 @@ def solve(
     The scan runs over the corrections y - x, which vanish at the fixed point, and not over the states: what is stored
     is F_w(x_w) plus a small number, so round-off does not pile up along the trajectory.
     """
-    defect = step - x[1:]
+    defect = step - follows
     slope = jnp.where(jnp.isfinite(slope), slope, 0)
     return step + segmented_scan(axis, slope, jnp.where(jnp.isfinite(defect), defect, 0), signed=signed)

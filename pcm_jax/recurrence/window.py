@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pcm_jax.parallel import WindowAxis
+from pcm_jax.parallel.ring import Ring
 from pcm_jax.types import Array, PyTree
 
 
@@ -22,12 +23,17 @@ from pcm_jax.types import Array, PyTree
 class Place:
     """A window's rows. row: int32 `[W, B]`, or `[W, 1]` where samples share it; index: the same, inside the trajectory.
 
-    inside: False past the end, None where that cannot be.
+    inside: False past the end, None where that cannot be. axis: of the devices, as they lie to this window.
     """
 
     row: Array
     index: Array
     inside: Array | None
+    axis: WindowAxis = WindowAxis()  # noqa: RUF009 - frozen
+
+    def own(self) -> Place:
+        """Those that a device holds, `[S, B]`."""
+        return Place(self.axis.own(self.row), self.axis.own(self.index), None, self.axis) if self.axis.held else self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +60,23 @@ class Window:
 
     def at(self, start: Array) -> Place:
         """The rows of the window that starts there."""
+        axis = self.axis.turned(start)
         if self.whole:
             row = jnp.arange(self.size, dtype=start.dtype)[:, None]
-            return Place(row, row, None)
+            return Place(row, row, None, axis)
         row = window_rows(start, self.size)
-        return Place(row, jnp.minimum(row, self.num_steps - 1), row < self.num_steps)
+        return Place(row, jnp.minimum(row, self.num_steps - 1), row < self.num_steps, axis)
 
     def take(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T, B, ...]`: `[W, B, ...]`."""
         return values if self.whole else jax.tree.map(lambda leaf: self.axis.take(leaf, place.index), values)
+
+    def part(self, values: PyTree, place: Place) -> PyTree:
+        """A device's own rows of values `[T, B, ...]`, of which it has its part."""
+        if self.whole:
+            return values
+        index = place.axis.lies(place.index)
+        return jax.tree.map(lambda leaf: self.axis.take(leaf, index), values)
 
     def columns(self, values: PyTree, place: Place) -> PyTree:
         """The window's rows of values `[T]` that samples share, `[W, B]` or `[W, 1]`."""
@@ -82,13 +96,22 @@ class Window:
         return structure.unflatten(leaves)
 
     def shared(self, values: PyTree, place: Place) -> PyTree:
-        """The window's rows of values `[T, ...]`: `[W, ...]`; for windows that samples share."""
-        return values if self.whole else jax.tree.map(lambda leaf: leaf[place.index[:, 0]], values)
-
-    def carried(self, values: PyTree, shift: Array, fill: float) -> PyTree:
-        """Rows `[W, B, ...]` moved to the next window; rows that enter hold `fill`."""
+        """`part` of values `[T, ...]`; for windows that samples share."""
         if self.whole:
             return values
+        index = place.axis.lies(place.index)[:, 0]
+        return jax.tree.map(lambda leaf: leaf[index], values)
+
+    def carried(self, values: PyTree, shift: Array, fill: float, place: Place | None = None) -> PyTree:
+        """Rows `[W, B, ...]` moved to the next window; rows that enter hold `fill`.
+
+        place: of the last window, for values of which devices hold their own rows: these stay where they are.
+        """
+        if self.whole:
+            return values
+        if place is not None and isinstance(place.axis, Ring):
+            stays = place.axis.turned(place.axis.begin + shift).stays(shift)
+            return where(stays, values, fill)
         source = window_rows(shift, self.size)
         index = jnp.minimum(source, self.size - 1)
 
@@ -98,13 +121,16 @@ class Window:
 
         return jax.tree.map(leaf, values)
 
-    def slid(self, states: PyTree, shift: Array, start: Array, guess: PyTree | None) -> PyTree:
-        """States `[W + 1, B, ...]` of the next window, which starts at `start`.
+    def slid(self, states: PyTree, shift: Array, start: Array, guess: PyTree | None, place: Place) -> PyTree:
+        """States `[W + 1, B, ...]` of the next window, which starts at `start`; place: of the last one.
 
         States that enter come from the guess `[T + 1, B, ...]`, else they are copies of the last one known.
         """
         if self.whole:
             return states
+        if isinstance(place.axis, Ring):
+            entering, turned = place.axis.entering(states, guess, start)
+            return where(turned.stays(shift, beside=1), states, entering)
         source = window_rows(shift, self.size + 1)
         kept = jax.tree.map(lambda leaf: self.axis.take(leaf, jnp.minimum(source, self.size)), states)
         if guess is None:
@@ -112,12 +138,12 @@ class Window:
         absolute = jnp.minimum(window_rows(start, self.size + 1), self.num_steps)
         return where(source > self.size, jax.tree.map(lambda leaf: self.axis.take(leaf, absolute), guess), kept)
 
-    def store(self, buffer: PyTree, values: PyTree, row: Array, keep: Array) -> PyTree:
-        """`buffer` `[N, B, ...]` with values `[W, B, ...]` in the rows where `keep` `[W, B]`."""
+    def store(self, buffer: PyTree, values: PyTree, place: Place, keep: Array) -> PyTree:
+        """`buffer` `[T, B, ...]` with values `[W, B, ...]` in the rows where `keep` `[W, B]`."""
 
         def leaf(buffer: Array, values: Array) -> Array:
             # Rows that are not kept are sent out of range and dropped.
-            target = jnp.where(keep, row, buffer.shape[0])
+            target = jnp.where(keep, place.axis.lies(place.row), buffer.shape[0])
             return buffer.at[target, jnp.arange(values.shape[1])[None]].set(values, mode="drop")
 
         return jax.tree.map(leaf, buffer, values)
@@ -136,6 +162,11 @@ def take_rows(values: Array, index: Array) -> Array:
 def leading(flags: Array) -> Array:
     """How many of `flags` `[W, B]` are True before the first that is not: int32 `[B]`."""
     return lax.argmin(jnp.concatenate([flags, jnp.zeros_like(flags[:1])]), 0, jnp.int32)
+
+
+def after(states: PyTree) -> PyTree:
+    """States that follow, of `[W + 1, B, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[1:], states)
 
 
 def where(mask: Array, then: PyTree, otherwise: PyTree | float) -> PyTree:

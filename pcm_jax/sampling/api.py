@@ -180,9 +180,10 @@ def sample_picard(
         return_rounds=return_rounds,
         report=return_rounds or stats == "full",
         preview=shown,
+        depth=solver.depth,
     )
     rows = None if microbatch is None else int(microbatch)
-    call = TableCall(model_fn, noise.dtype, config, executor, solver.depth, rows)
+    call = TableCall(model_fn, noise.dtype, config, executor, rows)
     try:
         rest = Rest(adapter, guess, jnp.asarray(tol, state.dtype), prior)
         out = output(call, differentiable(call, (params, cond), (solver, z), state, rest))

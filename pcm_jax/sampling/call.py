@@ -43,8 +43,11 @@ class TableCall:
     dtype: Any
     config: LoopConfig
     executor: Executor
-    depth: int = 0
     microbatch: int | None = None
+
+    @property
+    def depth(self) -> int:
+        return self.config.depth
 
     def whole(self) -> TableCall:
         config = dataclasses.replace(self.config, return_trajectory=True, return_emitted=self.depth > 0)
@@ -86,9 +89,10 @@ def _compiled(call: TableCall) -> Callable[..., Solved]:
         guess, slope = rest.guess, None
         if rest.prior is not None:
             scale = guidance_scale(call.model_fn)
-            every = axis.whole(step_noise) if axis.given else step_noise
+            every = axis.joined(step_noise, len(solver)) if axis.given else step_noise
             guess, slope = start(rest.prior, solver, first, every, cond, guidance=scale)
-        problem = TableSteps(axis.own(solver), config.window, predict, axis.inputs(step_noise))
+        table = axis.part(solver) if config.window.whole else solver
+        problem = TableSteps(table, config.window, predict, axis.inputs(step_noise))
         solved = run(problem, Start(first, guess, rest.tol, slope), config, (theta, rows, rest.adapter))
         return _with_idle(solved, call, axis, first.shape[0])
 

@@ -24,7 +24,8 @@ Predict = Callable[[Array, Array, Array | None], Array]
 class TableSteps:
     """The recurrence of a table's rows; f is the memory. step_noise: `[T, B, ...]`.
 
-    Where the window's devices hold their own rows, solver and step_noise have these alone.
+    Where the window's devices hold their own rows, step_noise is a device's part of it; and so is solver of a
+    window that stays where it is.
     """
 
     solver: Solver
@@ -53,16 +54,16 @@ class TableSteps:
     def evaluate(self, rows: Solver, x: Array, place: Place, share: Array | None, edge: Array | None) -> Evaluation:
         time = jnp.broadcast_to(rows.time, x.shape[:2])
         prediction = self.predict(rows.network_input(x), time, share)
-        z = None if self.step_noise is None else self.window.take(self.step_noise, place)
-        f, step = steps(rows, x, prediction, edge=edge, step_noise=z, share=share, axis=self.window.axis)
-        return Evaluation(step, f, f)
+        z = None if self.step_noise is None else self.window.part(self.step_noise, place)
+        memory, step = steps(rows, x, prediction, edge=edge, step_noise=z, share=share, axis=place.axis)
+        return Evaluation(step, memory, memory[self.depth :])
 
     def preview(self, rows: Solver, x: Array, memory: Array | None, at: Array, best: Array) -> Array:
         """The data prediction of that row; `best` where it is not finite."""
         assert memory is not None
         rows = jax.tree.map(lambda column: jnp.broadcast_to(column, (*x.shape[:2], *column.shape[2:])), rows)
         there = jax.tree.map(lambda column: take_rows(column, at[None]), rows)
-        data = there.clipped(there.data_prediction(take_rows(x, at[None]), take_rows(memory, at[None])))[0]
+        data = there.clipped(there.data_prediction(take_rows(x, at[None]), take_rows(memory, self.depth + at[None])))[0]
         finite = jnp.all(jnp.isfinite(data), axis=tuple(range(1, data.ndim)), keepdims=True)
         return jnp.where(finite, data, best)
 
@@ -77,7 +78,7 @@ def steps(
     share: Array | None = None,
     axis: WindowAxis = WindowAxis(),  # noqa: B008 - frozen
 ) -> tuple[Array, Array]:
-    """(f, F(x)) of the table's rows, each `[W, B, ...]`.
+    """f of the table's rows after that of the k rows before them, `[k + W, B, ...]`, and F(x) `[W, B, ...]`.
 
     Args:
         table: the solver's rows, columns `[W, B]` or `[W, 1]`.
@@ -90,8 +91,8 @@ def steps(
         axis: whose devices hold the rows.
     """
     f = table.data(x, prediction, free=None if share is None else share > 0)
-    before = None
+    memory, before = f, None
     if edge is not None:
-        every = jnp.concatenate([axis.before(f, edge), f])
-        before = [every[row : row + f.shape[0]] for row in range(table.depth)]
-    return f, table.step(x, f, before=before, z=step_noise, prediction=prediction)
+        memory = axis.behind(f, edge)
+        before = axis.earlier(memory, edge)
+    return memory, table.step(x, f, before=before, z=step_noise, prediction=prediction)

@@ -59,7 +59,7 @@ def _compiled(call: ScanCall) -> Callable[..., Solved]:
         guess, slopes, config = rest.guess, None, call.config.on(axis)
         window = config.window
         if call.guess is not None:
-            every = window.axis.whole(rows) if window.axis.given else rows
+            every = window.axis.joined(rows, window.num_steps) if window.axis.given else rows
             guess, slopes = cheaper(call.guess, rest.guess_over, first, every, call.single, window.num_steps)
         tuned = None if call.adapter is None else Tuned(call.adapter, rest.adapter_over)
         problem = ScanSteps(window, call.spread, theta, window.axis.inputs(rows), call.single, tuned, call.microbatch)

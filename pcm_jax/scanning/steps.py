@@ -33,7 +33,7 @@ class Tuned(NamedTuple):
 class ScanSteps:
     """F_i(x) = step(x, xs_i). single: the carry is one sample, with an axis of length 1 before it in the loop.
 
-    Where the window's devices hold their own rows, xs has these alone.
+    Where the window's devices hold their own rows, xs is a device's part of them.
     """
 
     window: Window

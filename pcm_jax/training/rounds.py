@@ -94,21 +94,22 @@ def evaluate_and_advance(
     prediction = call_rows(
         model_fn, base.params, table.network_input(at.x[:-1]), table.time, cond, dtype, adapter, rows
     )
-    f, step = steps(table, at.x[:-1], prediction, edge=edge(base.solver, at.x), step_noise=step_noise, share=rows)
+    memory, step = steps(table, at.x[:-1], prediction, edge=edge(base.solver, at.x), step_noise=step_noise, share=rows)
     # Not NaN where nothing was seen, as in the loop: a gradient is taken through this.
     changed = jnp.where(at.seen, step - at.step, 0.0)
     history = History(at.moved, changed, jnp.broadcast_to(at.seen, rows.shape))
     y, _ = linearise(
         linearization,
         table,
-        at.x,
+        at.x[:-1],
+        at.x[1:],
         step,
         history=same_operator(history, jnp.broadcast_to(at.share[:, None], rows.shape), rows),
         first_slope=at.first_slope,
         share=rows,
     )
     new = jnp.concatenate([at.x[:1], y])
-    data = table.clipped(table.data_prediction(at.x[:-1], f))
+    data = table.clipped(table.data_prediction(at.x[:-1], memory[base.solver.depth :]))
     return Trajectory(new, (new - at.x)[:-1], step, jnp.bool_(True), share, at.first_slope), data
 
 
