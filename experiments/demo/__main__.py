@@ -42,7 +42,9 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         "result",
     ):
         table.add_column(
-            title, no_wrap=title in ("solver", "method"), justify="left" if title in ("solver", "method", "result") else "right"
+            title,
+            no_wrap=title in ("solver", "method"),
+            justify="left" if title in ("solver", "method", "result") else "right",
         )
     for index, row in enumerate(rows):
         table.add_row(

@@ -45,9 +45,15 @@ def demo_short(result: Mapping[str, Any]) -> str:
         if row["method"] in FEW and row["solver"] in ("DDIM-50", "DDPM-100")
     ]
     rows += [
-        [row["solver"], f"fewer steps than {row['instead_of']}", f"{row['rounds_mean']:.1f}"]
-        + [f"{row['evaluations'] / images:.0f}", f"{row['worst_error']:.4f}", "none"]
-        for row in result["few"]
+        [
+            row["solver"],
+            f"fewer steps than {row['instead_of']}",
+            f"{row['rounds_mean']:.1f}",
+            f"{row['evaluations'] / images:.0f}",
+            f"{row['worst_error']:.4f}",
+            "none",
+        ]
+        for row in result.get("few", ())
     ]
     titles = ["sampler", "method", "calls in a row (mean)", "evaluations a sample", "RMS error (worst)", "its bound"]
     about = f"{images} digits, `tol={result['config']['tol']:g}`. {source(result)}"

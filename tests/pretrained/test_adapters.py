@@ -91,12 +91,14 @@ def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
     model = pretrained.load(name.split("-")[0])
     adapter = load_adapter(name, model)
     assert (ADAPTERS / f"{name}.md").is_file() and adapter.about["command"].startswith("python -m experiments.pcm")
-    steps = int(name.rsplit("ddim", 1)[1])
-    solver = pcm.solvers.ddim(model.schedule, steps, prediction=model.prediction, clip=model.clip)
+    family, steps = adapter.about["solver"].split("-")
+    make = {"DDIM": pcm.solvers.ddim, "DDPM": pcm.solvers.ddpm}[family]
+    solver = make(model.schedule, int(steps), prediction=model.prediction, clip=model.clip)
+    key = jax.random.key(98) if solver.stochastic else None
     size = 8 if model.name == "digits" else 2
     noise = jax.random.normal(jax.random.key(99), (size, *model.sample_shape))
     labels = jnp.arange(size)
-    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=labels).sample
+    exact = pcm.sample_sequential(model.model_fn, model.params, noise, solver, cond=labels, key=key).sample
     for slope in adapter.tables:
         errors = []
         for options in ({}, {"adapter": adapter.adapter, "switch": adapter.switch_for(slope)}):
@@ -107,14 +109,16 @@ def test_shipped_adapters_are_exact_and_better_after_two_rounds(name):
                 noise,
                 solver,
                 cond=labels,
+                key=key,
                 tol=1e-3,
                 return_rounds=True,
-                max_rounds=24,
+                max_rounds=40,
                 **options,
             )
             assert np.asarray(out.converged).all()
             assert np.max(np.abs(out.sample - exact)) < 0.05
             errors.append(pcm.metrics.rms_error(out.iterates[1], exact))
         # Of a network that predicts the data, the last rows blow up what slope 1 leaves wrong: little is won there.
-        little = model.prediction == "data" and slope == "identity"
+        # The step noise of DDPM's later rows is not to be foreseen either.
+        little = solver.stochastic or (model.prediction == "data" and slope == "identity")
         assert errors[1] < (0.95 if little else 0.7) * errors[0]
