@@ -11,6 +11,7 @@ import pytest
 from experiments.bench.accelerator import __main__ as accelerator
 from experiments.bench.accelerator import report
 from experiments.bench.accelerator.budget import Budget
+from experiments.bench.accelerator.parts import COMMAND_BUFFERS
 from experiments.common.figures import RESULTS, ROOT
 
 FORBIDDEN = {
@@ -64,7 +65,9 @@ def test_every_part_has_its_numbers(small):
     assert [row["precision"] for row in parts["precisions"]] == 2 * ["default"] + 2 * ["highest"] + 2 * [
         "bfloat16 network"
     ]
-    for row in parts["samplers"] + parts["tuned"] + parts["precisions"]:
+    found = [(row["command_buffers"], row["method"]) for row in parts["command buffers"]]
+    assert found == [(label, method) for label in COMMAND_BUFFERS for method in ("sequential", "secant + prior")]
+    for row in parts["samplers"] + parts["tuned"] + parts["precisions"] + parts["command buffers"]:
         assert row["seconds"] > 0 and row["compile_seconds"] > 0 and row["rounds"] <= row["steps"]
         assert row["certified"] == 1 and row["error_bound"] <= row["tol"]
         if row.get("precision") != "bfloat16 network":

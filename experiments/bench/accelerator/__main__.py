@@ -7,7 +7,7 @@ It needs JAX, Flax, Optax, Orbax, safetensors, NumPy, rich and matplotlib, and n
 in this order: the bare network on 1 to 1,600 rows; sequential, Picard, secant, prior and PCM of the shipped models, the
 policies and the paper's 256/512/1024 UNet1D (random weights) at batch 1 and 16, with seconds, rounds, true error, bound
 and compile time; what `pcm_jax.tune` chooses; default and highest precision and bfloat16; a guided UNet of Stable
-Diffusion 1.5's size (only where there is an accelerator, or with --large).
+Diffusion 1.5's size (only where there is an accelerator, or with --large); command buffers without and with loops.
 
 experiments/results/accelerator.json is written anew after every measurement, so a run that is cut off keeps what it
 has, and what there was no time for is named in it; accelerator.png at the end. On a GPU also the figures gpu.*. Then
@@ -34,9 +34,9 @@ from experiments.common.figures import RESULTS, record, write_result
 from pcm_jax.tuning.advice import seconds as shown
 
 COMMAND = "make accelerator PYTHON=python3 VENV="
-SHARES = {"rows": 45.0, "samplers": 165.0, "tuned": 90.0, "precisions": 40.0, "large": 110.0}
+SHARES = {"rows": 45.0, "samplers": 150.0, "tuned": 80.0, "precisions": 40.0, "large": 110.0, "command buffers": 30.0}
 """Seconds of every part: seven and a half minutes."""
-GUESSES = {"rows": 5.0, "samplers": 10.0, "tuned": 10.0, "precisions": 8.0, "large": 45.0}
+GUESSES = {"rows": 5.0, "samplers": 10.0, "tuned": 10.0, "precisions": 8.0, "large": 45.0, "command buffers": 4.0}
 """Seconds that the first item of a part is thought to take."""
 
 
@@ -95,6 +95,7 @@ def run(config: Config, console: Console, start: float | None = None) -> dict[st
         "tuned": lambda keep: parts.tuned(sizes, budget, keep),
         "precisions": lambda keep: parts.precisions(sizes, budget, keep),
         "large": lambda keep: large.run(dataclasses.replace(size, seed=config.seed), budget, keep),
+        "command buffers": lambda keep: parts.command_buffers(sizes, budget, keep),
     }
     for part, measure in work.items():
         budget.begin(part, 0.0 if config.small else GUESSES[part])
@@ -102,6 +103,11 @@ def run(config: Config, console: Console, start: float | None = None) -> dict[st
         if part == "large" and not _wants_large(config):
             budget.skip("Stable Diffusion 1.5's size", "no accelerator; --large measures it all the same")
             continue
+        if part == "command buffers":
+            _conclude(found.content, config.results)  # some builds of XLA abort the process in this part
+            if jax.default_backend() == "tpu":
+                budget.skip(part, "a TPU has none")
+                continue
         try:
             measure(found.keep(part))
         except Exception as error:
@@ -113,19 +119,22 @@ def run(config: Config, console: Console, start: float | None = None) -> dict[st
         show(part, found.content, console)
     found.content["complete"] = True
     found.write()
-    report.plot(found.content, config.results / "accelerator.png")
-    for name, value in report.figures(found.content).items():
-        record(name, value, command=COMMAND, results=config.results)
     for skipped in budget.skipped:
         console.print(f"skipped: {skipped['part']}, {skipped['what']} ({skipped['reason']})")
     console.print(f"{config.results.name}/accelerator.json, accelerator.png; {budget.spent:.0f} s")
     return found.content
 
 
+def _conclude(content: dict[str, Any], results: Path) -> None:
+    report.plot(content, results / "accelerator.png")
+    for name, value in report.figures(content).items():
+        record(name, value, command=COMMAND, results=results)
+
+
 def show(part: str, content: dict[str, Any], console: Console) -> None:
     """A part's numbers."""
     rows = content["parts"].get(part, [])
-    if part in ("samplers", "tuned", "precisions"):
+    if part in ("samplers", "tuned", "precisions", "command buffers"):
         console.print(report.table(rows, f"{part}, {content['device_kind']}"))
     for row in rows if part in ("rows", "large") else ():
         what = f"{row['model']}, {row['rows']} rows" if part == "rows" else f"window {row['window'] or 'none'}, a round"

@@ -115,9 +115,11 @@ def job(subject: Case, sample: Callable[[Case], pcm.SampleOutput], precision: st
     return run, (subject.params, subject.noise, subject.step_noise), precision
 
 
-def compared(subject: Case, jobs: dict[str, Job], sizes: Sizes, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each job; "sequential" is among them."""
-    programs = compile_all(jobs)
+def compared(
+    subject: Case, jobs: dict[str, Job], sizes: Sizes, about: dict[str, Any], options: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each job; "sequential" is among them. options: of XLA."""
+    programs = compile_all(jobs, options)
     times = in_turn(programs, sizes.repeats, sizes.patience)
     reference, base = np.asarray(times["sequential"].out.sample), times["sequential"].seconds
     out = []
@@ -186,3 +188,26 @@ def precisions(sizes: Sizes, budget: Budget, keep: Keep) -> None:
                 parallel = job(which, _picard({"prior": which.prior, "tol": sizes.tol}), precision)
                 jobs = {"sequential": sequential, "secant + prior": parallel}
                 keep(compared(which, jobs, sizes, {"batch": 1, "precision": label}))
+
+
+COMMAND_BUFFERS = {
+    "as XLA has them": None,
+    "none": {"xla_gpu_enable_command_buffer": ""},
+    "with while loops": {"xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,WHILE"},
+}
+"""What a GPU is handed as one graph of kernels. A loop in it asks the host nothing between rounds, or between steps."""
+
+
+def command_buffers(sizes: Sizes, budget: Budget, keep: Keep) -> None:
+    """Sequential and in rounds, by what XLA may put into command buffers; with loops some of its builds abort."""
+    for label, options in COMMAND_BUFFERS.items():
+        for name in sizes.precise:
+            with budget.item(f"{name}, command buffers {label}") as time_left:
+                if not time_left:
+                    continue
+                subject = case(name, batch=1, seed=sizes.seed)
+                jobs = {
+                    "sequential": job(subject, lambda case: case.sequential()),
+                    "secant + prior": job(subject, _picard({"prior": subject.prior, "tol": sizes.tol})),
+                }
+                keep(compared(subject, jobs, sizes, {"batch": 1, "command_buffers": label}, options))

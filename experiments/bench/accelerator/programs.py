@@ -33,15 +33,18 @@ Job = tuple[Callable[..., Any], tuple[Any, ...], str | None]
 """(function, its arguments, precision of matrix products or None for JAX's default)."""
 
 
-def compile_all(jobs: Mapping[str, Job]) -> dict[str, Program]:
-    """Every job's program, with as many threads as there are cores: XLA compiles outside of Python's lock."""
+def compile_all(jobs: Mapping[str, Job], options: Mapping[str, str] | None = None) -> dict[str, Program]:
+    """Every job's program, with as many threads as there are cores: XLA compiles outside of Python's lock.
+
+    options: of XLA, for these programs alone.
+    """
 
     def one(job: Job) -> Program:
         function, arguments, precision = job
         start = time.perf_counter()
         # The context belongs to a thread, so it is entered here.
         with jax.default_matmul_precision(precision or "default"):
-            compiled = jax.jit(function).lower(*arguments).compile()
+            compiled = jax.jit(function).lower(*arguments).compile(dict(options or {}))
         took, found = time.perf_counter() - start, compiled.memory_analysis()
         memory = None if found is None else int(found.temp_size_in_bytes + found.argument_size_in_bytes)
         return Program(compiled, arguments, took, memory)

@@ -34,7 +34,8 @@ def table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for column in ("model", "solver", "batch", "method", *numeric[1:]):
         out.add_column(column, justify="right" if column in numeric else "left")
     for row in rows:
-        method = f"{row['method']}, {row['precision']}" if "precision" in row else row["method"]
+        kinds = [row[kind] for kind in ("precision", "command_buffers") if kind in row]
+        method = ", ".join([row["method"], *kinds])
         out.add_row(
             row["model"],
             row["solver"],
