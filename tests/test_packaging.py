@@ -1,7 +1,6 @@
 """What a user gets from pip: every module, the type marker, the weights; and commands in README and docs exist."""
 
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pcm_jax
+from experiments.models.storage import build_wheel
 from experiments.site.readme import pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,28 +51,7 @@ def test_requirements_pin_exactly_what_the_project_declares():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy: setuptools leaves a folder behind."""
-    source = tmp_path_factory.mktemp("wheel") / "source"
-    shutil.copytree(ROOT / "pcm_jax", source / "pcm_jax", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        "out",
-        ".",
-    ]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (found,) = (source / "out").glob("*.whl")
-    return found
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_every_module_the_type_marker_and_two_models(wheel):

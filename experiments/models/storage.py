@@ -4,16 +4,20 @@
     git worktree add experiments/out/float32 c562952      # the last commit whose weights were float32
     python -m experiments.models.storage --float32 experiments/out/float32/pcm_jax/pretrained
 
-Writes storage.json and the figure `tree.mib`; the last command also measures every model and adapter that is there
-before and now, in float32 and as it ships: the held-out loss where there are data, samples of the same noise, and an
-adapter's error after its first rounds. Without --float32 what was measured last is kept. Three minutes on 2 CPU cores.
+Writes storage.json and the figures `tree.mib` and `wheel.mb`. The last command also measures every model and adapter
+that is there before and now, in float32 and as it ships: the held-out loss where there are data, samples of the same
+noise, and an adapter's error after its first rounds. Without --float32 what was measured last is kept. Three minutes on
+2 CPU cores.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +67,21 @@ def tracked(root: Path = ROOT) -> dict[str, int]:
     if not inside:
         raise ValueError(f"{root} is no git checkout of its own; the tree is measured in one")
     return {name: (root / name).stat().st_size for name in names if (root / name).is_file()}
+
+
+def build_wheel(folder: Path) -> Path:
+    """The package as a wheel in `folder`; built from a copy, because setuptools leaves a folder behind."""
+    source = folder / "source"
+    shutil.copytree(ROOT / "pcm_jax", source / "pcm_jax", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    alone = ["--no-index", "--no-deps", "--no-build-isolation"]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", *alone, "-w", str(folder), "."]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the wheel was not built: {done.stderr}")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def numbers(path: Path) -> dict[str, int]:
@@ -124,15 +143,20 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     else:
         cost = json.loads(known.read_text())["cost"] if known.exists() else {}
     tree = sum(sizes.values()) / MIB
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder)).stat().st_size / 1e6
     payload = {
         "tree_mib": tree,
+        "wheel_mb": wheel,
         "weights": {name: {"mib": size / MIB, "numbers": numbers(ROOT / name)} for name, size in files.items()},
         "cost": cost,
     }
     about = dataclasses.replace(config, float32=None, results=Path("."))
     write_result("storage", payload, config=about, seed=config.seed, command=COMMAND, results=config.results)
     record("tree.mib", tree, command=COMMAND, results=config.results)
-    console.print(f"{tree:.1f} MiB are tracked, {sum(files.values()) / MIB:.1f} of them weights")
+    record("wheel.mb", wheel, command=COMMAND, results=config.results)
+    weights = sum(files.values()) / MIB
+    console.print(f"{tree:.1f} MiB are tracked, {weights:.1f} of them weights; the wheel has {wheel:.1f} MB")
     return payload
 
 

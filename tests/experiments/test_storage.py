@@ -82,8 +82,16 @@ def test_what_rounding_changes_is_measured(tmp_path, monkeypatch):
 
 def test_the_figure_is_recorded_and_what_was_measured_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "tracked", lambda: {"pcm_jax/pretrained/weights/digits.safetensors": 3 * 2**20})
+    wheel = tmp_path / "a.whl"
+    wheel.write_bytes(b"1" * 2_000_000)
+    monkeypatch.setattr(storage, "build_wheel", lambda folder: wheel)
     (tmp_path / "storage.json").write_text(json.dumps({"cost": {"digits": {"sample_difference": 0.01}}}))
     outcome = storage.run(storage.Config(results=tmp_path), QUIET)
     assert outcome["cost"]["digits"] == {"sample_difference": 0.01} and outcome["tree_mib"] == 3
-    figure = json.loads((tmp_path / "figures.json").read_text())["tree.mib"]
-    assert figure["value"] == 3 and figure["command"] == "python -m experiments.models.storage"
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    figure = figures["tree.mib"]
+    assert (
+        figures["wheel.mb"]["value"] == outcome["wheel_mb"] == 2
+        and figure["value"] == 3
+        and figure["command"] == "python -m experiments.models.storage"
+    )
