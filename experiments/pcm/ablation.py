@@ -22,7 +22,7 @@ from rich.table import Table
 
 import pcm_jax as pcm
 from experiments.common import study
-from experiments.common.figures import command_line, write_result
+from experiments.common.figures import command_line, record, write_result
 from pcm_jax import lora
 from pcm_jax.files import write_text
 from pcm_jax.lora import LoRA
@@ -126,6 +126,10 @@ def run_ablation(config: Ablation, console: Console) -> dict[str, Any]:
     _show(lines, console)
     command = command_line("experiments.pcm ablation", config)
     write_result("pcm_ablation", {"lines": lines}, config=config, seed=config.seed, command=command)
+    # The best that an adapter does from the prior, over rounds from the prior without one.
+    tuned = [lines[name]["rounds"] for name in LINES if name.startswith(FROM_PRIOR) and name.endswith("row 40")]
+    without = lines[f"{FROM_PRIOR}, switch never"]["rounds"]
+    record("digits.ddim50.rounds.pcm_over_secant", min(filter(None, tuned)) / without, command=command)
     return lines
 
 

@@ -40,7 +40,7 @@ class Diagonal:
         key = jax.random.fold_in(jax.random.key(self.seed), index)
         probe = jax.random.rademacher(key, x[:-1].shape, x.dtype)
         step, tangent = jax.jvp(problem.steps, (x[:-1],), (probe,))
-        return solve(x, step, jnp.clip(probe * tangent, self.low, self.high)), None
+        return solve(x[1:], step, jnp.clip(probe * tangent, self.low, self.high)), None
 
 
 @dataclasses.dataclass(frozen=True)

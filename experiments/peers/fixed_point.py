@@ -102,7 +102,7 @@ class Picard:
 
     def round(self, problem: Recurrence, x: Array, known: Array, memory: None, index: Array) -> tuple[Array, None]:
         step = problem.steps(x[:-1])
-        return solve(x, step, jnp.ones(step.shape[:2], x.dtype)), None
+        return solve(x[1:], step, jnp.ones(step.shape[:2], x.dtype)), None
 
 
 def paradigms(case: Case) -> Iterator[Estimate]:

@@ -58,7 +58,7 @@ class TriangularAnderson:
             a *= jnp.asarray(problem.solver.held_noise, x.dtype)[:, None]
         old = x[1:].reshape(*x[1:].shape[:2], -1)
         # A row that is exact stays, in the linear solve too.
-        residual = solve(x, jnp.where(expand(known, step), x[1:], step), a).reshape(old.shape) - old
+        residual = solve(x[1:], jnp.where(expand(known, step), x[1:], step), a).reshape(old.shape) - old
         residual = jnp.where(expand(known, residual), 0.0, residual)
         if self.memory == 1:
             return (old + residual).reshape(step.shape), memory

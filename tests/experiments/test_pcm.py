@@ -24,7 +24,7 @@ def written(monkeypatch, tmp_path):
 
     for module in (pcm_study, ablation):
         monkeypatch.setattr(module, "write_result", result)
-    monkeypatch.setattr(pcm_study, "record", lambda name, value, **_: found["records"].update({name: value}))
+        monkeypatch.setattr(module, "record", lambda name, value, **_: found["records"].update({name: value}))
     monkeypatch.setattr(pcm_study, "RESULTS", tmp_path)
     return found
 
@@ -86,6 +86,7 @@ def test_visual_rounds_are_counted_for_each_sample():
 @pytest.mark.slow
 def test_ablation(written, tmp_path, monkeypatch):
     names = (ablation.DEFAULT, "full fine-tuning", "feature space", "switch always", "the paper's recipe, 6 rounds")
+    names += (ablation.FROM_PRIOR, "from the prior, switch never", "from the prior, round 1 from row 40")
     monkeypatch.setattr(ablation, "LINES", {name: ablation.LINES[name] for name in names})
     config = ablation.Ablation(steps=2, noises=2, batch=2, out=tmp_path)
     lines = ablation.run_ablation(config, CONSOLE)
@@ -95,4 +96,6 @@ def test_ablation(written, tmp_path, monkeypatch):
     np.testing.assert_allclose(lines["feature space"]["error"], lines[ablation.DEFAULT]["error"], atol=1e-3)
     assert lines["full fine-tuning"]["parameters"] > 2 * lines[ablation.DEFAULT]["parameters"]
     assert json.loads((tmp_path / "feature_space.json").read_text())["outcome"] == lines["feature space"]
+    assert lines["from the prior, switch never"]["rounds"] < lines[ablation.DEFAULT]["rounds"]
+    assert written["records"]["digits.ddim50.rounds.pcm_over_secant"] > 0.8
     assert "| switch always |" in readme.ablation(written["pcm_ablation"])
