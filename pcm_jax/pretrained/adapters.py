@@ -146,7 +146,10 @@ def load_adapter(name: str, model: Adapted, directory: str | Path = ADAPTERS) ->
             factors.setdefault(kernel, {})[part] = jnp.asarray(widened(array, kernels.get(kernel)))
     adapted = LoRA(factors, float(metadata["scale"]))
     if metadata["base"] != fingerprint(model.params):
-        lora.check(model.params, adapted)  # says which kernel differs, if one does
+        try:
+            lora.check(model.params, adapted)  # says which kernel differs, if one does
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; load the model {metadata.get('model')!r} for it") from None
         raise ValueError(
             f"{path} was trained on other weights of this architecture (fingerprint {metadata['base']}, these are "
             f"{fingerprint(model.params)}); fine-tune it again, or load the model {metadata.get('model')!r}"
