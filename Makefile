@@ -46,7 +46,7 @@ $(VENV)/.stamp: requirements.txt pyproject.toml
 test: $(READY) ## Test every law of the library, under eight minutes on two cores
 	$(RUN) -m pytest $(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) ## Run every test, studies and campaigns too, on the programs that users run
+test-all: $(READY) ## Run every test, studies and campaigns too, with XLA's own kernels
 	PCM_JAX_TEST_QUICK=0 $(RUN) -m pytest $(PYTEST) $(ARGS)
 
 fast: $(READY) ## Run one test of each kind, under 45 s on two cores

@@ -16,7 +16,7 @@ import pytest
 # this when it starts, with the first array.
 _FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
 # Kernels made without MLIR, and one module for each program: three times as quick to compile, but fused otherwise than
-# users' programs are. `make test-all` compiles those that users run.
+# users' programs are. `make test-all` leaves XLA its own; it too compiles with the two flags above, so with less LLVM.
 if os.environ.get("PCM_JAX_TEST_QUICK", "1") != "0":
     _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
