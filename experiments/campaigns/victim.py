@@ -89,10 +89,7 @@ def collected(folder: Path) -> str:
     """Eight shards of trajectories; the digest is that of their bytes."""
     how: dict[str, Any] = {"num_trajectories": 48, "seed": 3, "shard_size": 6, "rounds": 2, "draw_cond": Labels(3)}
     collect(MODEL, params(), solver(), (6,), folder, progress=False, **how)
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.array_record*")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return _bytes(folder)
 
 
 def fitted(folder: Path) -> str:
@@ -114,37 +111,30 @@ def base(folder: Path) -> str:
     return _digest({name: value for name, value in outcome.items() if name not in ("seconds", "curve")})
 
 
+def robots_collect(folder: Path) -> str:
+    """Forty demonstrations by Meta-World's expert; the digest is that of their bytes."""
+    from experiments.robots.collect import Collect, run_collect
+
+    run_collect(Collect(tasks=("drawer-close",), episodes=40, out=folder), QUIET)
+    return _bytes(folder)
+
+
 def robots_train(folder: Path) -> str:
-    """A policy on three short episodes."""
+    """A policy on people's demonstrations of Push-T, a checkpoint after every fifth step."""
     from experiments.robots.train import TrainPolicy, run_train
 
-    data = folder.parent / f"{folder.name}-demonstrations"
-    if not data.exists():
-        scratch = folder.parent / f"{folder.name}-unfinished"
-        shutil.rmtree(scratch, ignore_errors=True)
-        toys.write_walk(scratch)
-        scratch.rename(data)
-    config = TrainPolicy(data=data, steps=8, batch_size=8, held_out=3, out=folder, ship=False)
+    config = TrainPolicy(steps=25, batch_size=64, checkpoint_every=5, out=folder, ship=False)
     return _digest({name: value for name, value in run_train(config, QUIET).items() if name != "seconds"})
 
 
-def robots_eval(folder: Path) -> str:
-    """Twelve episodes of a toy, by three methods, in batches of two."""
-    from experiments.robots import environments, evaluate
+def robots_eval(folder: Path, task: str = "pusht") -> str:
+    """Four episodes by the shipped policy, sequentially and in rounds, in batches of two."""
+    from experiments.robots.evaluate import Evaluate, run_evaluate
 
-    config, ranges = toys.POLICY, (np.zeros(3, np.float32), np.ones(3, np.float32))
-    action = pcm.data.robots.Normalizer(ranges[0][:2], ranges[1][:2])
-    policy = pcm.pretrained.build_policy(
-        config, toys.drawn(config.build()[1]), pcm.data.robots.Normalizer(*ranges), action
+    config = Evaluate(task, ("DDPM-100", "PCM + secant"), episodes=4, batch=2, out=folder)
+    return _digest(
+        [{name: value for name, value in line.items() if name != "seconds"} for line in run_evaluate(config, QUIET)]
     )
-    methods = ("DDPM-100", "Picard + secant", "Picard + secant, 2 rounds")
-    with (
-        mock.patch.object(environments, "make", lambda task, pictures=False: toys.Toy()),
-        mock.patch.object(evaluate, "load_policy", lambda name: policy),
-        mock.patch.object(evaluate, "adapter_of", lambda policy, file=None: None),
-    ):
-        found = evaluate.run_evaluate(evaluate.Evaluate(methods=methods, episodes=12, batch=2, out=folder), QUIET)
-    return _digest([{name: value for name, value in line.items() if name != "seconds"} for line in found])
 
 
 def tables(folder: Path) -> str:
@@ -192,6 +182,13 @@ def cells(folder: Path) -> str:
         return _digest([random._kept(folder, seed) for seed in (3, 4)])
 
 
+def _bytes(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.array_record*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, default=lambda leaf: np.asarray(leaf).tolist())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -203,8 +200,10 @@ VICTIMS: dict[str, Callable[[Path], str]] = {
     "collect": collected,
     "prior": fitted,
     "base": base,
+    "robots collect": robots_collect,
     "robots train": robots_train,
-    "robots eval": robots_eval,
+    "robots eval pusht": robots_eval,
+    "robots eval metaworld": functools.partial(robots_eval, task="drawer-close"),
     "paper tables": tables,
     "gallery draw": drawn,
     "gallery page": page,

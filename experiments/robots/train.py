@@ -54,6 +54,7 @@ class TrainPolicy:
     ema_decay: float = 0.999
     num_steps: int = 100
     held_out: int = 50
+    checkpoint_every: int = 2000
     out: Path | None = None
     ship: bool = True
     seed: int = 0
@@ -111,7 +112,7 @@ def run_train(config: TrainPolicy, console: Console) -> dict[str, Any]:
         ),
         directory=str(folder),
         evaluate_every=1000,
-        checkpoint_every=2000,
+        checkpoint_every=config.checkpoint_every,
     )
     batches = batch_iterator(source, config.batch_size, config.seed)
     state = train(length, loss, params, batches, train_key, evaluate=measure)

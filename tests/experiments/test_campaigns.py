@@ -293,7 +293,8 @@ def test_unclean_disks_count_as_lost(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_run_is_killed_and_ends_like_others(tmp_path):
-    found = kills.run(options(tmp_path, 1), QUIET, names=("prior",), disks=False, progress=False)
+@pytest.mark.parametrize("name", ["prior", "robots eval pusht"])
+def test_a_real_run_is_killed_and_ends_like_others(tmp_path, name):
+    found = kills.run(options(tmp_path, 1), QUIET, names=(name,), disks=False, progress=False)
     assert found["counts"]["lost"] == 0 and figures(tmp_path)["campaign.kills_lost"] == 0
-    assert found["victims"] == {"prior": 1} and found["full_disks"] == []
+    assert found["victims"] == {name: 1} and found["full_disks"] == []
