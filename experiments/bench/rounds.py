@@ -17,6 +17,7 @@ from rich.table import Table
 
 import pcm_jax as pcm
 from experiments.bench import hlo
+from experiments.bench.twice import two_rounds
 from experiments.common import study
 from experiments.common.figures import record, write_result
 from pcm_jax.metrics import time_call
@@ -72,6 +73,26 @@ def idle_cost(case: study.Problem, options: dict[str, Any], repeats: int) -> flo
     return (least[MORE, "idle"] - least[FEW, "idle"]) / (least[MORE, "base"] - least[FEW, "base"])
 
 
+def two_an_iteration(case: study.Problem, prior: Any, repeats: int) -> float:
+    """Time of a sampler with two rounds in an iteration of its loop (twice.py), over that of the sampler as it is."""
+
+    def program() -> Any:
+        def sample(params: Any, noise: Any) -> jax.Array:
+            return pcm.sample_picard(case.model.model_fn, params, noise, prior=prior, **case.arguments).sample
+
+        compiled = jax.jit(sample).lower(case.model.params, case.noise).compile()
+        return lambda: compiled(case.model.params, case.noise)
+
+    calls = {"one": program()}
+    with two_rounds():
+        calls["two"] = program()
+    seconds: dict[str, list[float]] = {which: [] for which in calls}
+    for _ in range(repeats + 1):
+        for which, call in calls.items():
+            seconds[which].append(time_call(call, repeats=1, warmup=0).median)
+    return min(seconds["two"][1:]) / min(seconds["one"][1:])
+
+
 def compile_seconds(case: study.Problem, options: dict[str, Any]) -> float:
     """Of tracing and compiling a sampler, nothing cached."""
     jax.clear_caches()
@@ -94,6 +115,8 @@ def run(seed: int, quick: bool, console: Console) -> None:
     assert adapter is not None
     options = study.tuned(adapter, model.prior)
     idle = idle_cost(case, options, repeats=3 if quick else 15)
+    single = study.problem(model, solver, batch=1, seed=seed)
+    twice = two_an_iteration(single, model.prior, repeats=3 if quick else 100)
     seconds: dict[str, list[float]] = {"base": [], "pcm": []}
     for _ in range(1 if quick else 5):
         # In turn: a machine that drifts drifts for both. The base sampler starts from what the tuned one starts from.
@@ -104,14 +127,16 @@ def run(seed: int, quick: bool, console: Console) -> None:
     for window, kernels_of in counted.items():
         table.add_row(f"kernels of a round beside the network, {window}", str(kernels_of))
     table.add_row("a round with an adapter that is idle / base round", f"{idle:.3f}")
+    table.add_row("a sampler with two rounds in an iteration / as it is, batch 1", f"{twice:.3f}")
     table.add_row("compilation of PCM / base", f"{ratio:.2f}")
     console.print(table)
     if quick:
         return
     config = {"steps": STEPS, "batch": BATCH, "rounds": (FEW, MORE)}
-    payload = {"kernels": counted, "idle_round_cost": idle, "compile_seconds": seconds}
+    payload = {"kernels": counted, "idle_round_cost": idle, "two_an_iteration": twice, "compile_seconds": seconds}
     write_result("bench_round", payload, config=config, seed=seed, command=COMMAND)
     record("round.kernels", counted["W = T"], command=COMMAND)
     record("round.kernels_window", counted["W = 16"], command=COMMAND)
     record("adapter.idle_round_cost", idle, command=COMMAND)
+    record("round.two_an_iteration", twice, command=COMMAND)
     record("compile.pcm_over_base", ratio, command=COMMAND)

@@ -66,7 +66,10 @@ def test_every_part_has_its_numbers(small):
         "bfloat16 network"
     ]
     found = [(row["command_buffers"], row["method"]) for row in parts["command buffers"]]
-    assert found == [(label, method) for label in COMMAND_BUFFERS for method in ("sequential", "secant + prior")]
+    methods = ("sequential", "secant + prior", "secant + prior, two rounds an iteration")
+    assert found == [(label, method) for label in COMMAND_BUFFERS for method in methods]
+    for _, one, two in zip(*3 * [iter(parts["command buffers"])], strict=True):
+        assert one["worst_error"] == two["worst_error"] and one["rounds"] == two["rounds"]
     for row in parts["samplers"] + parts["tuned"] + parts["precisions"] + parts["command buffers"]:
         assert row["seconds"] > 0 and row["compile_seconds"] > 0 and row["rounds"] <= row["steps"]
         assert row["certified"] == 1 and row["error_bound"] <= row["tol"]

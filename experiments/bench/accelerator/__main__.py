@@ -7,7 +7,8 @@ It needs JAX, Flax, Optax, Orbax, safetensors, NumPy, rich and matplotlib, and n
 in this order: the bare network on 1 to 1,600 rows; sequential, Picard, secant, prior and PCM of the shipped models, the
 policies and the paper's 256/512/1024 UNet1D (random weights) at batch 1 and 16, with seconds, rounds, true error, bound
 and compile time; what `pcm_jax.tune` chooses; default and highest precision and bfloat16; a guided UNet of Stable
-Diffusion 1.5's size (only where there is an accelerator, or with --large); command buffers without and with loops.
+Diffusion 1.5's size (only where there is an accelerator, or with --large); command buffers without and with loops,
+and two rounds in an iteration of the loop.
 
 experiments/results/accelerator.json is written anew after every measurement, so a run that is cut off keeps what it
 has, and what there was no time for is named in it; accelerator.png at the end. On a GPU also the figures gpu.*. Then

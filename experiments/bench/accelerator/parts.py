@@ -13,6 +13,7 @@ import numpy as np
 import pcm_jax as pcm
 from experiments.bench.accelerator.budget import Budget
 from experiments.bench.accelerator.programs import Job, compile_all, in_turn
+from experiments.bench.twice import two_rounds
 from experiments.models.cases import Case, case
 from pcm_jax.networks import by_name, linen
 from pcm_jax.types import Array, Params
@@ -116,10 +117,17 @@ def job(subject: Case, sample: Callable[[Case], pcm.SampleOutput], precision: st
 
 
 def compared(
-    subject: Case, jobs: dict[str, Job], sizes: Sizes, about: dict[str, Any], options: dict[str, str] | None = None
+    subject: Case,
+    jobs: dict[str, Job],
+    sizes: Sizes,
+    about: dict[str, Any],
+    options: dict[str, str] | None = None,
+    twice: dict[str, Job] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each job; "sequential" is among them. options: of XLA."""
+    """A row for each job; "sequential" is among them. options: of XLA. twice: jobs with two rounds in an iteration."""
     programs = compile_all(jobs, options)
+    with two_rounds():
+        programs |= compile_all(twice or {}, options)
     times = in_turn(programs, sizes.repeats, sizes.patience)
     reference, base = np.asarray(times["sequential"].out.sample), times["sequential"].seconds
     out = []
@@ -199,15 +207,17 @@ COMMAND_BUFFERS = {
 
 
 def command_buffers(sizes: Sizes, budget: Budget, keep: Keep) -> None:
-    """Sequential and in rounds, by what XLA may put into command buffers; with loops some of its builds abort."""
+    """Sequential, in rounds, and with two rounds in an iteration of the loop, by what XLA may put into command buffers.
+
+    With loops in them some builds of XLA abort.
+    """
     for label, options in COMMAND_BUFFERS.items():
         for name in sizes.precise:
             with budget.item(f"{name}, command buffers {label}") as time_left:
                 if not time_left:
                     continue
                 subject = case(name, batch=1, seed=sizes.seed)
-                jobs = {
-                    "sequential": job(subject, lambda case: case.sequential()),
-                    "secant + prior": job(subject, _picard({"prior": subject.prior, "tol": sizes.tol})),
-                }
-                keep(compared(subject, jobs, sizes, {"batch": 1, "command_buffers": label}, options))
+                parallel = job(subject, _picard({"prior": subject.prior, "tol": sizes.tol}))
+                jobs = {"sequential": job(subject, lambda case: case.sequential()), "secant + prior": parallel}
+                twice = {"secant + prior, two rounds an iteration": parallel}
+                keep(compared(subject, jobs, sizes, {"batch": 1, "command_buffers": label}, options, twice))
