@@ -33,7 +33,7 @@ from rich.table import Table
 from experiments.common import plots, study
 from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.pcm.fd_sums import Sums, digest
-from experiments.pcm.study import METHODS
+from experiments.pcm.study import GUESS, METHODS
 from pcm_jax.data import ImageSource, load_source
 from pcm_jax.metrics import Features, Moments, frechet_distance, load_features, rounds_to
 from pcm_jax.pretrained import Pretrained, PretrainedAdapter, load
@@ -45,7 +45,7 @@ DATASETS = {"digits": ("digits", "test"), "fashion": ("fashion_mnist", "test"), 
 FIRST_SEED = 50_000
 PARITY = 1.02
 """Times the sequential sampler's FD: as good."""
-PREVIEWS = ("Picard + secant, preview", "PCM + secant, preview")
+PREVIEWS = ("Picard + secant, preview", "secant + prior, preview", "PCM + secant, preview")
 """The default slope again, showing data predictions."""
 LONGER = {"Picard": 1.5}
 """Times as many rounds, to see when it is as good."""
@@ -112,10 +112,11 @@ def _kept(config: Config, about: Mapping[str, str]) -> dict[str, list[float]]:
     return {method: result["fd"][method] for method in same}
 
 
-def base_rows(model: str, solver: str) -> tuple[int, ...] | None:
+def base_rows(model: str, solver: str, method: str) -> tuple[int, ...] | None:
     """The rows that `experiments.pcm previews` chose for the base model alone, if it did."""
     path = RESULTS / f"{previews_name(study.adapter_name(model, solver))}.json"
-    return tuple(json.loads(path.read_text())["rows"]["Picard + secant"]) if path.exists() else None
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    return tuple(rows[method]) if method in rows else None
 
 
 def previews_name(adapter: str) -> str:
@@ -138,14 +139,15 @@ def _adapter(config: Config, model: Pretrained, method: str) -> PretrainedAdapte
 
 def _rows(config: Config, model: Pretrained, method: str) -> tuple[int, ...]:
     """The adapter's rows, or measured ones."""
-    slope, _ = METHODS[method.removesuffix(", preview")]
+    shown = method.removesuffix(", preview")
+    slope, _ = METHODS[shown]
     adapter = _adapter(config, model, method)
     if adapter is not None:
         return adapter.previews[slope]
-    chosen = base_rows(config.model, config.solver)
+    chosen = base_rows(config.model, config.solver, shown)
     if chosen is not None:
         return chosen
-    base = Base(model.params, study.solvers(model)[config.solver])
+    base = Base(model.params, study.solvers(model)[config.solver], model.prior if shown == GUESS else None)
     draw, key = Labels(model.num_classes), jax.random.key(FIRST_SEED - 1)
     batch = solve_batch(model.model_fn, base, model.sample_shape, 16, draw, key)
     how: dict[str, Any] = {"rounds": config.rounds, "linearization": study.SLOPES[slope]}
@@ -165,12 +167,15 @@ def _images(
     case = study.problem(model, study.solvers(model)[config.solver], batch=size, seed=FIRST_SEED + start)
     if method == "sequential":
         return [source.pixels(np.asarray(case.sequential().sample))]
-    slope, _ = METHODS[method.removesuffix(", preview")]
+    of = method.removesuffix(", preview")
+    slope, _ = METHODS[of]
     rounds, adapter = _rounds(config, method), _adapter(config, model, method)
     if rows is not None and rows[-1] == len(case.solver):
         shown = [place for place, row in enumerate(rows) if row < len(case.solver)]
         rounds = min(rounds, 1 + max(shown, default=0))
     options: dict[str, Any] = {"linearization": study.SLOPES[slope], "max_rounds": rounds, "preview": rows}
+    if of == GUESS:
+        options["prior"] = model.prior
     if adapter is not None:
         options |= study.tuned(adapter, model.prior, slope)
     out = case.picard(tol=1e-2, return_rounds=True, **options)
@@ -183,9 +188,12 @@ def _about(config: Config, model: Pretrained, method: str) -> Any:
     about: tuple[Any, ...] = (config.model, config.solver, config.samples, config.batch, _rounds(config, method))
     about += (fingerprint(model.params),)
     about += (fingerprint((adapter.lora, adapter.tables)),) if adapter else ()
+    of = method.removesuffix(", preview")
+    if of == GUESS or (adapter is not None and adapter.from_prior):
+        about += (fingerprint(model.prior),)
     if method not in PREVIEWS:
         return about
-    return (*about, sorted(adapter.previews.items()) if adapter else base_rows(config.model, config.solver))
+    return (*about, sorted(adapter.previews.items()) if adapter else base_rows(config.model, config.solver, of))
 
 
 def _parity(fd: Mapping[str, list[float]]) -> dict[str, int | None]:

@@ -20,10 +20,12 @@ from experiments.common import study
 from experiments.common.figures import RESULTS, STORAGE, command_line, write_result
 from experiments.pcm.adapter_card import card
 from experiments.pcm.fd_study import DATASETS, previews_name
+from experiments.pcm.study import GUESS
 from pcm_jax.data import load_source
 from pcm_jax.files import write_text
 from pcm_jax.metrics import Features, kernel_distance, load_features
 from pcm_jax.pretrained import ADAPTERS, load, load_adapter, save_adapter
+from pcm_jax.priors import GaussianPrior
 from pcm_jax.training import Base, Labels, measure_preview, solve_batch
 
 REAL = 1_000
@@ -66,19 +68,24 @@ def run_previews(config: Previews, console: Console, features: Features | None =
     def judge(shown: np.ndarray, _: np.ndarray) -> float:
         return kernel_distance(features(source.pixels(shown)), real)[0]
 
-    base = Base(model.params, study.solvers(model)[config.solver])
+    solver = study.solvers(model)[config.solver]
     draw, key = Labels(model.num_classes), jax.random.key(config.seed)
-    batch = solve_batch(model.model_fn, base, model.sample_shape, config.noises, draw, key)
+    batch = solve_batch(model.model_fn, Base(model.params, solver), model.sample_shape, config.noises, draw, key)
     how: dict[str, Any] = {
         "rounds": config.rounds,
         "linearization": study.SLOPES[SLOPE],
         "judge": judge,
-        "candidates": range(config.every - 1, len(base.solver), config.every),
+        "candidates": range(config.every - 1, len(solver), config.every),
     }
     tuned: dict[str, Any] = {"adapter": adapter.adapter, "table": adapter.tables[SLOPE]}
+    methods: dict[str, tuple[GaussianPrior | None, dict[str, Any]]] = {
+        "Picard + secant": (None, {}),
+        GUESS: (model.prior, {}),
+        "PCM + secant": (model.prior if adapter.from_prior else None, tuned),
+    }
     found = {
-        method: measure_preview(model.model_fn, base, batch, **how, **options)
-        for method, options in (("Picard + secant", {}), ("PCM + secant", tuned))
+        method: measure_preview(model.model_fn, Base(model.params, solver, prior), batch, **how, **options)
+        for method, (prior, options) in methods.items()
     }
     outcome: dict[str, Any] = {
         "rows": {method: preview.rows for method, preview in found.items()},

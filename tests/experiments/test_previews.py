@@ -49,7 +49,11 @@ def test_rows_go_into_the_adapter_its_card_and_the_study(written, digits):
         assert outcome["rows"][method][:2] == tuple(outcome["candidates"][best] for best in kid.argmin(axis=1))
     card = (written / "digits-ddim50.md").read_text()
     assert f"secant {', '.join(map(str, rows))}; identity" in card and f"`{config.command}`" in card
-    assert fd_study.base_rows("digits", "DDIM-50") == outcome["rows"]["Picard + secant"]
+    assert list(outcome["rows"]) == ["Picard + secant", "secant + prior", "PCM + secant"]
+    assert (outcome["kid"]["secant + prior"][0] != outcome["kid"]["Picard + secant"][0]).all()
+    for method in ("Picard + secant", "secant + prior"):
+        assert fd_study.base_rows("digits", "DDIM-50", method) == outcome["rows"][method]
+    assert fd_study.base_rows("digits", "DDIM-100", "secant + prior") is None
     result = json.loads((written / "pcm_previews_digits_ddim50.json").read_text())
     assert result["command"] == config.command and result["config"]["noises"] == 6
 
