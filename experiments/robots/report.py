@@ -49,8 +49,7 @@ def run_and_report(config: Evaluate, console: Console) -> list[Line]:
         write_result(f"robots_eval_{config.task}", payload, config=config, seed=config.seed, command=command)
         for name, value in figures(config.task, whole).items():
             record(name, value, command=command)
-        every = [figures(task, result["methods"]) for task, result in _results().items()]
-        for name, value in overall(every).items():
+        for name, value in headlines(_results()).items():
             record(name, value, command="python -m experiments.robots eval")
         write_markdown()
     return whole
@@ -109,6 +108,13 @@ def figures(task: str, lines: Sequence[Line]) -> dict[str, float]:
             if theirs is not None:
                 out[f"{task}.{name}"] = mine / theirs
     return out
+
+
+def headlines(results: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """Of all evaluations; none as long as one of them, written before, lacks a method."""
+    if any(set(METHODS) - {line["method"] for line in result["methods"]} for result in results.values()):
+        return {}
+    return overall([figures(task, result["methods"]) for task, result in results.items()])
 
 
 def overall(evaluations: Sequence[Mapping[str, float]]) -> dict[str, float]:

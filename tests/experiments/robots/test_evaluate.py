@@ -174,6 +174,10 @@ def test_headline_numbers(measured):
         "robots.pcm_over_picard_rounds": 0.5,
         "robots.pcm_over_picard_secant_rounds": pytest.approx(1 / 3),
     }
+    # Nothing is said of all evaluations while one of them is of fewer methods.
+    results = {"pusht": {"methods": lines}, "metaworld": {"methods": lines}}
+    assert report.headlines(results)["robots.pcm_rounds_at_parity"] == 2
+    assert report.headlines(results | {"pusht": {"methods": lines[:-1]}}) == {}
     # A sampler that never gets there has no number, and then neither has the whole.
     never = [line | {"success": 0.0} if line["method"].startswith(f"{TUNED}, ") else line for line in lines]
     assert "pusht.pcm_rounds_at_parity" not in report.figures("pusht", never)
