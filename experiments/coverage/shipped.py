@@ -18,7 +18,7 @@ import pcm_jax as pcm
 from experiments.common import study
 from experiments.common.figures import RESULTS, command_line, record, write_result
 from experiments.coverage import plot
-from experiments.models.priors import observations
+from experiments.robots.train import observations
 from pcm_jax.files import write_text
 from pcm_jax.pretrained import available_adapters, load, load_adapter, load_policy
 from pcm_jax.priors import GaussianPrior
@@ -91,7 +91,7 @@ def subject(name: str, data: Path | None) -> Subject:
     """By name."""
     if name in ("pusht", "metaworld"):
         policy = load_policy(name)
-        seen = observations(name, data, policy, held_out=True)  # type: ignore[arg-type]
+        seen = observations(policy, name, data, unseen=True)  # type: ignore[arg-type]
         shape = (policy.horizon, policy.action.size)
         return Subject(name, policy, policy.prior, shape, {"DDPM-100": policy.solver}, seen)
     model = load(name)

@@ -24,9 +24,8 @@ from rich.console import Console
 
 import pcm_jax as pcm
 from experiments.common.figures import command_line, device, versions, write_result
-from experiments.robots.train import demonstrations
+from experiments.robots.train import observations
 from pcm_jax import priors, schedules, solvers
-from pcm_jax.data.robots import Demonstrations, chunks
 from pcm_jax.pretrained import PRIORS, WEIGHTS, ModelConfig, load_arrays, load_policy, load_prior, save_prior
 from pcm_jax.sampling.network import draw_step_noise
 from pcm_jax.training import fit_prior_from_model
@@ -112,7 +111,7 @@ def subject(model: Name, weights: Path, data: Path | None, steps: int, held_out:
     """The model by name. held_out: observations of the episodes that it was not trained on, instead of the others."""
     if model in ("pusht", "metaworld"):
         policy = load_policy(model)
-        seen = observations(model, data, policy, held_out)
+        seen = observations(policy, model, data, unseen=held_out)
         how: dict[str, Any] = {"schedule": schedules.cosine_vp(len(policy.solver)), "clip": policy.solver.clip}
         shape = (policy.horizon, policy.action.size)
         return Subject(policy.model_fn, policy.params, shape, policy.solver, how, 0, seen)
@@ -120,15 +119,6 @@ def subject(model: Name, weights: Path, data: Path | None, steps: int, held_out:
     how = {"schedule": config.build_schedule(), "prediction": config.prediction, "clip": config.clip}
     solver = solvers.ddim(num_steps=steps, **how)
     return Subject(model_fn, params, config.sample_shape, solver, how, config.num_classes, None)
-
-
-def observations(model: Name, data: Path | None, policy: Any, held_out: bool) -> np.ndarray:
-    """Normalised histories `[N, obs_horizon, O]`; every 50th episode was held out of the training."""
-    every, _ = demonstrations("pusht" if model == "pusht" else "metaworld", data)
-    kept = [one for index, one in enumerate(every.episodes) if (index % 50 == 49) == held_out]
-    sizes = {name: getattr(policy, name) for name in ("obs_horizon", "horizon", "action_horizon")}
-    source = chunks(Demonstrations(tuple(kept), every.name), policy.observation, policy.action, **sizes)
-    return np.asarray(source.gather(np.arange(len(source)))["cond"])
 
 
 def load_float32(model: str, folder: Path) -> tuple[ModelConfig, ModelFn, Params]:

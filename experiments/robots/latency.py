@@ -58,7 +58,13 @@ def policy(name: str, seed: int) -> Policy:
     """A shipped one, or the paper's network without training."""
     if name != "paper":
         return load_policy(name)
-    sizes = {"observation_size": 20, "action_size": 2, "obs_horizon": 2, "horizon": 16, "action_horizon": 8}
+    sizes: dict[str, Any] = {
+        "observation_size": 20,
+        "action_size": 2,
+        "obs_horizon": 2,
+        "horizon": 16,
+        "action_horizon": 8,
+    }
     config = PolicyConfig(name="paper", network=PAPER, num_steps=100, tasks=("pusht",), **sizes)
     model_fn, _ = config.build()
     x, seen = jnp.zeros((1, 16, 2)), jnp.zeros((1, 2, 20))

@@ -73,6 +73,8 @@ class Method:
         if self.rounds is not None:
             options["max_rounds"] = self.rounds
         if not kind.tuned:
+            if kind.prior and self.rounds is not None:
+                options["preview"] = policy.preview
             return policy.picard(prior=policy.prior if kind.prior else None, **options)
         if adapter is None:
             raise ValueError(
@@ -95,4 +97,4 @@ def _methods() -> dict[str, Method]:
 
 
 METHODS: Mapping[str, Method] = _methods()
-"""PCM of a fixed number of rounds shows its preview."""
+"""A fixed number of rounds from the prior, or of PCM, shows its preview."""

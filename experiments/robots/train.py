@@ -21,6 +21,7 @@ from experiments.robots import collect
 from experiments.robots.environments import METAWORLD, pusht_features
 from pcm_jax.data import batch_iterator
 from pcm_jax.data.robots import Demonstrations, Episode, Normalizer, chunks, load_pusht
+from pcm_jax.policy import Policy
 from pcm_jax.pretrained.policies import POLICIES, PolicyConfig, build_policy, export_policy
 from pcm_jax.schedules import cosine_vp
 from pcm_jax.training import OptimizerConfig, TrainConfig, denoising_loss, read_metrics, train
@@ -67,6 +68,35 @@ def demonstrations(policy: Name, data: Path | None) -> tuple[Demonstrations, tup
     raw = load_pusht(data or PUSHT)
     lifted = tuple(Episode(pusht_features(one.observation), one.action, one.reward) for one in raw.episodes)
     return Demonstrations(lifted, raw.name), ("pusht",)
+
+
+def observations(
+    policy: Policy,
+    name: Name,
+    data: Path | None,
+    held_out: int = 50,
+    *,
+    unseen: bool = False,
+    task: str | None = None,
+) -> np.ndarray:
+    """Normalised histories `[N, obs_horizon, O]` of the episodes that the policy was trained on, or of the others.
+
+    held_out: as `train` had it. task: of Meta-World, whose episodes alone are wanted.
+
+    Raises:
+        ValueError: a task that the policy does not know.
+    """
+    every, tasks = demonstrations(name, data)
+    episodes = [e for index, e in enumerate(every.episodes) if (index % held_out == held_out - 1) == unseen]
+    if task is not None:
+        if name != "metaworld" or task not in tasks:
+            raise ValueError(f"--task takes one of {', '.join(tasks)} with --policy metaworld, got {task!r}")
+        code = every.episodes[0].observation.shape[1] - len(tasks) + tasks.index(task)
+        episodes = [episode for episode in episodes if episode.observation[0, code] == 1]
+    kept = Demonstrations(tuple(episodes), every.name)
+    sizes = {name: getattr(policy, name) for name in ("obs_horizon", "horizon", "action_horizon")}
+    source = chunks(kept, policy.observation, policy.action, **sizes)
+    return np.asarray(source.gather(np.arange(len(source)))["cond"])
 
 
 def run_train(config: TrainPolicy, console: Console) -> dict[str, Any]:

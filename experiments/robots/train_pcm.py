@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from experiments.common.figures import RESULTS, STORAGE, command_line, device, versions, write_result
-from experiments.robots.train import Name, demonstrations
+from experiments.robots.train import Name, observations
 from pcm_jax import lora
-from pcm_jax.data.robots import Demonstrations, chunks
 from pcm_jax.networks import FactoredLinen, LinenModel
 from pcm_jax.pretrained import ADAPTERS, save_adapter
 from pcm_jax.pretrained.policies import load_policy
@@ -73,7 +71,7 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
     """Solve, fine-tune, measure, write."""
     policy = load_policy(config.policy)
     assert isinstance(policy.model_fn, LinenModel)
-    seen = _observations(config, policy)
+    seen = observations(policy, config.policy, config.data, config.held_out, task=config.task)
     folder = config.out or Path("experiments/out/robots") / f"pcm-{config.name}"
     shape = (policy.horizon, policy.action.size)
     start = time.perf_counter()
@@ -140,18 +138,3 @@ def run_train_pcm(config: TrainPCM, console: Console) -> dict[str, Any]:
     plain = dataclasses.replace(config, data=None, out=None)
     write_result(study, outcome, config=plain, seed=config.seed, command=command, results=results)
     return outcome
-
-
-def _observations(config: TrainPCM, policy: Any) -> np.ndarray:
-    """Normalised histories `[N, obs_horizon, O]` of the episodes that the policy was trained on."""
-    every, tasks = demonstrations(config.policy, config.data)
-    episodes = [e for index, e in enumerate(every.episodes) if index % config.held_out != config.held_out - 1]
-    if config.task is not None:
-        if config.policy != "metaworld" or config.task not in tasks:
-            raise ValueError(f"--task takes one of {', '.join(tasks)} with --policy metaworld, got {config.task!r}")
-        code = every.episodes[0].observation.shape[1] - len(tasks) + tasks.index(config.task)
-        episodes = [episode for episode in episodes if episode.observation[0, code] == 1]
-    kept = Demonstrations(tuple(episodes), every.name)
-    sizes = {name: getattr(policy, name) for name in ("obs_horizon", "horizon", "action_horizon")}
-    source = chunks(kept, policy.observation, policy.action, **sizes)
-    return np.asarray(source.gather(np.arange(len(source)))["cond"])

@@ -18,6 +18,7 @@ from pcm_jax.policy.vision import Vision
 from pcm_jax.priors import GaussianPrior
 from pcm_jax.sampling import sample_picard
 from pcm_jax.sampling.callables import check_network
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.solvers import Solver
 from pcm_jax.switching import Adapter
 from pcm_jax.tuning import Plan, tune
@@ -41,6 +42,7 @@ class Policy:
     obs_horizon: observations that a decision sees. The chunk begins with the first of them: its action number
         obs_horizon - 1 is the one for now, and the first that is carried out.
     prior: the first guess of `picard`, a Gaussian fit of the policy's chunks whose mean is linear in the observations.
+    preview: rows for decisions that end early, `picard(max_rounds=k, preview=policy.preview)`, measured from the prior.
     adapter: a fine-tuned model beside `params`, see `sample_picard`.
     options: further arguments of `sample_picard`; None samples sequentially.
 
@@ -60,6 +62,7 @@ class Policy:
     horizon: int = 16
     action_horizon: int = 8
     prior: GaussianPrior | None = None
+    preview: MeasuredRows | None = None
     adapter: Adapter | None = None
     options: Mapping[str, Any] | None = None
     vision: Vision | None = None

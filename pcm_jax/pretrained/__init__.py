@@ -13,6 +13,7 @@ from pcm_jax.pretrained.policies import (
     build_policy,
     export_policy,
     load_policy,
+    save_policy_config,
 )
 from pcm_jax.pretrained.priors import PRIORS, available_priors, load_prior, save_prior
 from pcm_jax.pretrained.safetensors_io import load_arrays, load_metadata, load_params, save_params
@@ -47,5 +48,6 @@ __all__ = [
     "load_unet1d",
     "save_adapter",
     "save_params",
+    "save_policy_config",
     "save_prior",
 ]

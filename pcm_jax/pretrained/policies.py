@@ -18,6 +18,7 @@ from pcm_jax.policy import Policy
 from pcm_jax.pretrained.priors import find_prior
 from pcm_jax.pretrained.safetensors_io import load_params, rounded, save_params
 from pcm_jax.pretrained.shipped import elsewhere
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.schedules import cosine_vp
 
 POLICIES = Path(__file__).parent / "policies"
@@ -29,6 +30,7 @@ class PolicyConfig:
     """Enough to rebuild a policy: the network with its arguments, DDPM's steps, sizes and horizons.
 
     tasks: what it was trained on, in the order of a one-hot code if its observations carry one.
+    preview: rows to show after 1, 2, .. rounds from the prior, `num_steps` being the last state; none were measured.
     """
 
     name: str
@@ -41,12 +43,16 @@ class PolicyConfig:
     action_horizon: int
     tasks: tuple[str, ...]
     parameters: int = 0
+    preview: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "preview", tuple(self.preview))
         sizes = ("num_steps", "observation_size", "action_size", "obs_horizon", "horizon", "action_horizon")
         for name in sizes:
             checks.whole(f"{self.name}: {name}", getattr(self, name))
+        for row in self.preview:
+            checks.whole(f"{self.name}: preview", row, 0, self.num_steps, "rows of the solver")
 
     @property
     def sample_shape(self) -> tuple[int, int]:
@@ -110,16 +116,18 @@ def load_policy_config(name: str, directory: str | Path = POLICIES) -> PolicyCon
 def build_policy(config: PolicyConfig, params: Any, observation: Normalizer, action: Normalizer) -> Policy:
     """The policy of a configuration, sampled sequentially until told otherwise."""
     model_fn, _ = config.build()
+    solver = config.build_solver()
     return Policy(
         name=config.name,
         model_fn=model_fn,
         params=params,
-        solver=config.build_solver(),
+        solver=solver,
         observation=observation,
         action=action,
         obs_horizon=config.obs_horizon,
         horizon=config.horizon,
         action_horizon=config.action_horizon,
+        preview=MeasuredRows(config.preview, solver.name, len(solver)) if config.preview else None,
     )
 
 
@@ -144,6 +152,13 @@ def export_policy(
     path = directory / f"{config.name}.safetensors"
     tree = {"params": rounded(policy.params, storage), "observation": policy.observation, "action": policy.action}
     save_params(path, tree, metadata={"name": config.name})
-    write_text(directory / f"{config.name}.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    save_policy_config(config, directory)
     write_text(directory / f"{config.name}.md", card)
+    return path
+
+
+def save_policy_config(config: PolicyConfig, directory: str | Path = POLICIES) -> Path:
+    """Write the configuration alone, such as one with other `preview` rows; returns its path."""
+    path = Path(directory) / f"{config.name}.json"
+    write_text(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     return path

@@ -36,6 +36,23 @@ def test_the_network_is_stored_in_bfloat16_and_the_normalisers_are_not(tmp_path)
 
 
 @pytest.mark.fast
+def test_rows_for_decisions_that_end_early_come_back_and_belong_to_the_solver(tmp_path):
+    export_policy(small(), dataclasses.replace(CONFIG, preview=(5, 9, 20)), "# small\n", tmp_path)
+    found, key = load_policy("small", tmp_path), jax.random.key(3)
+    assert found.preview == (5, 9, 20) and small().preview is None
+    early = found.picard(max_rounds=2, preview=found.preview, prior=None).act(histories()[0], key)
+    plain = found.picard(max_rounds=2, preview=(5, 9, 20), prior=None).act(histories()[0], key)
+    np.testing.assert_array_equal(early.actions, plain.actions)
+    assert not bool(early.out.converged)
+    assert np.abs(early.actions - found.picard(max_rounds=2, prior=None).act(histories()[0], key).actions).max() > 0
+    other = found.with_solver(dataclasses.replace(CONFIG, num_steps=30).build_solver())
+    with pytest.raises(ValueError, match=r"these preview rows were measured on ddpm-20 of 20 rows, this is ddpm-30"):
+        other.picard(max_rounds=2, preview=found.preview, prior=None).act(histories()[0], key)
+    with pytest.raises(ValueError, match=r"small: preview must be a whole number, 0..20"):
+        dataclasses.replace(CONFIG, preview=(5, 21))
+
+
+@pytest.mark.fast
 def test_policies_that_are_not_there_or_not_theirs(shipped):
     with pytest.raises(ValueError, match=r"there is no policy 'other' in .*; there are: small"):
         load_policy("other", shipped)

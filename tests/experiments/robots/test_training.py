@@ -1,16 +1,21 @@
 """Training, fine-tuning and the latency study as commands, on little data and few steps."""
 
+import dataclasses
 import io
+import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.robots import latency, train, train_pcm
+from experiments.common.figures import RESULTS
+from experiments.robots import latency, previews, train, train_pcm
 from experiments.robots.evaluate import adapter_of
 from pcm_jax.data.robots import Demonstrations, Episode
 from pcm_jax.pretrained import PolicyConfig, load_policy
+from pcm_jax.pretrained.policies import POLICIES
 from tests.data.robots.test_files import write_zarr
 from tests.policy import policies
 
@@ -83,7 +88,7 @@ def test_an_adapter_for_one_task_sees_its_episodes_alone(monkeypatch):
         Episode(np.tile(np.append([float(n)], code[n % 2]), (20, 1)), np.zeros((20, 2)), np.zeros(20)) for n in range(4)
     )
     found = (Demonstrations(episodes, "two"), ("reach", "push"))
-    monkeypatch.setattr(train_pcm, "demonstrations", lambda policy, data: found)
+    monkeypatch.setattr(train, "demonstrations", lambda policy, data: found)
 
     class Both:
         obs_horizon, horizon, action_horizon = 2, 16, 8
@@ -92,10 +97,38 @@ def test_an_adapter_for_one_task_sees_its_episodes_alone(monkeypatch):
 
     config = train_pcm.TrainPCM(policy="metaworld", task="push")
     assert config.name == "metaworld-push-ddpm100"
-    seen = train_pcm._observations(config, Both())
+    seen = train.observations(Both(), "metaworld", None, task="push")
     assert set(np.unique((seen[..., 0] + 1) / 2)) == {1.0, 3.0}, "episodes 1 and 3"
     with pytest.raises(ValueError, match=r"--task takes one of reach, push with --policy metaworld, got 'juggle'"):
-        train_pcm._observations(train_pcm.TrainPCM(policy="metaworld", task="juggle"), Both())
+        train.observations(Both(), "metaworld", None, task="juggle")
+    other = train.observations(Both(), "metaworld", None, 2, unseen=True)
+    assert set(np.unique((other[..., 0] + 1) / 2)) == {1.0, 3.0}, "every second one was held out"
+
+
+@pytest.mark.slow
+def test_previews_from_the_prior_go_into_the_policy(data, tmp_path, monkeypatch):
+    for path in POLICIES.glob("pusht.*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(previews, "load_policy", lambda name, directory: load_policy(name))
+    config = previews.Previews(data=data, noises=8, rounds=2)
+    found = previews.run_previews(config, CONSOLE, tmp_path, tmp_path)
+    about = json.loads((tmp_path / "pusht.json").read_text())
+    assert about["preview"] == list(found["rows"]) and len(found["rows"]) == 3
+    assert about | {"preview": []} == json.loads((POLICIES / "pusht.json").read_text()) | {"preview": []}
+    assert (found["error"] <= found["error_last_state"]).all() and found["error"][0] < found["error_last_state"][0]
+    result = json.loads((tmp_path / "robots_previews_pusht.json").read_text())
+    assert result["command"] == "python -m experiments.robots previews --policy pusht --noises 8 --rounds 2"
+    monkeypatch.setattr(previews, "load_policy", lambda *_: dataclasses.replace(load_policy("pusht"), prior=None))
+    with pytest.raises(ValueError, match=r"pusht has no prior; fit one with: python -m experiments.models.priors fit"):
+        previews.run_previews(config, CONSOLE, tmp_path, tmp_path)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["pusht", "metaworld"])
+def test_the_shipped_rows_are_those_that_were_measured(name):
+    result = json.loads((RESULTS / f"robots_previews_{name}.json").read_text())
+    policy = load_policy(name)
+    assert policy.preview == tuple(result["rows"]) and policy.preview.solver == policy.solver.name
 
 
 @pytest.mark.slow
