@@ -148,7 +148,13 @@ def _policy(policy: Policy, batch: int, seed: int) -> Case:
 @functools.lru_cache(maxsize=1)
 def paper_policy(seed: int) -> Policy:
     """Diffusion Policy's UNet with random weights, and Push-T's sizes."""
-    sizes: dict[str, Any] = {"observation_size": 20, "action_size": 2, "obs_horizon": 2, "horizon": 16, "action_horizon": 8}
+    sizes: dict[str, Any] = {
+        "observation_size": 20,
+        "action_size": 2,
+        "obs_horizon": 2,
+        "horizon": 16,
+        "action_horizon": 8,
+    }
     config = PolicyConfig(name=PAPER, network=PAPER_NETWORK, num_steps=100, tasks=("pusht",), **sizes)
     model_fn, _ = config.build()
     params = jax.jit(model_fn.init)(jax.random.key(seed), jnp.zeros((1, 16, 2)), jnp.zeros(1), jnp.zeros((1, 2, 20)))

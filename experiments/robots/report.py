@@ -182,7 +182,7 @@ def _table(title: str, lines: Sequence[Line]) -> Table:
 
 def write_markdown() -> None:
     """robots.md, from every evaluation's JSON."""
-    parts = ["# Robot control\n", _ABOUT]
+    parts = ["# Robot control\n", _ABOUT, _parity()]
     for task, result in _results().items():
         rows = ["| " + " | ".join(_cells(line)) + " |" for line in result["methods"]]
         head = "| " + " | ".join(TITLES) + " |\n|---|" + "---:|" * (len(TITLES) - 1)
@@ -197,8 +197,24 @@ _ABOUT = """A decision is one action chunk; `rounds` are its batched network cal
 quantile; `time` is that of a decision for a batch of robots, over the sequential sampler's median. `certified`:
 decisions whose sample was accepted under the base policy. `difference`: the largest distance from the sequential
 sampler's actions on the same history and noise, of the action range. Every method runs the same episodes with the same
-noise. Written by the evaluation itself.
+noise. A decision that ends after a fixed number of rounds from the prior, or of PCM, shows the data prediction of a row
+that was measured for it (`preview`); it is not certified. Written by the evaluation itself.
 """
+
+
+def _parity() -> str:
+    """When a robot does as well as with all steps."""
+    found = {task: result["methods"] for task, result in _results().items()}
+    found = {task: lines for task, lines in found.items() if set(METHODS) <= {line["method"] for line in lines}}
+    if not found:
+        return ""
+    rows = [
+        f"| {task} | 100 | " + " | ".join(str(rounds_at_parity(lines, kind) or "more") for kind in KINDS) + " |"
+        for task, lines in found.items()
+    ]
+    head = "| | sequential steps | " + " | ".join(KINDS) + " |\n|---|" + "---:|" * (1 + len(KINDS))
+    text = "Fewest fixed rounds whose success lies in the sequential sampler's 95 % interval, or above it:"
+    return f"{text}\n\n{head}\n" + "\n".join(rows) + "\n"
 
 
 def _per_task(tasks: dict[str, list[Line]]) -> str:

@@ -196,6 +196,7 @@ def test_the_page_is_written_from_json(measured, monkeypatch, tmp_path):
         "| DDPM-100 | 0.95 | 0.76-0.99 | 0.950 | 100.0 | 100 | 10000 | 1.00 | 1.00 |" in page
         and "| success | reach | push |" in page
     )
+    assert "| metaworld | 100 | 20 | 6 | 3 | 2 |" in page
     assert "## pusht" not in page and "## A LoRA" not in page and "## Latency" not in page
 
 
