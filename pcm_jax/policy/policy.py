@@ -73,6 +73,11 @@ class Policy:
         for name in ("observation", "action"):
             if not isinstance(getattr(self, name), Normalizer):
                 raise ValueError(f"{name} must be a Normalizer of the demonstrations, got {getattr(self, name)!r}")
+        if self.preview is not None and not isinstance(self.preview, MeasuredRows):
+            raise ValueError(
+                f"preview must be MeasuredRows, which pcm_jax.training.measure_preview returns, got "
+                f"{checks.shown(self.preview)}; rows of your own go to picard(preview=..)"
+            )
         if not isinstance(self.solver, Solver):
             raise ValueError(f"solver must be a pcm_jax.solvers table, got {checks.shown(self.solver)}")
         if self.obs_horizon - 1 + self.action_horizon > self.horizon:

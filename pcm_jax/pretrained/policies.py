@@ -47,6 +47,8 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
+        if not isinstance(self.preview, (tuple, list)):
+            raise ValueError(f"{self.name}: preview must hold rows, or nothing, got {checks.shown(self.preview)}")
         object.__setattr__(self, "preview", tuple(self.preview))
         sizes = ("num_steps", "observation_size", "action_size", "obs_horizon", "horizon", "action_horizon")
         for name in sizes:

@@ -44,6 +44,10 @@ def changed(**fields):
         (lambda: changed(observation=None), "observation must be a Normalizer of the demonstrations, got None"),
         (lambda: changed(params=None), "model_fn.* failed"),
         (lambda: changed(solver=None), "solver must be a pcm_jax.solvers table, got None"),
+        (
+            lambda: changed(preview=(1, 2)),
+            r"preview must be MeasuredRows, .* got \(1, 2\); rows of your own go to picard",
+        ),
         (lambda: Controller(None, KEYS), "policy must be a pcm_jax.policy.Policy, got None"),
         (lambda: Controller(POLICY, 0), r"keys must be \[B\] PRNG keys, .*, got 0"),
         (lambda: Controller(POLICY, KEY), r"keys must be \[B\] PRNG keys"),

@@ -48,7 +48,7 @@ APART = {
         (
             "pretrained.export", "pretrained.export_policy", "pretrained.save_adapter", "pretrained.save_params",
             "pretrained.save_prior", "pretrained.diffusers.save_model", "data.robots.write_episodes",
-            "pretrained.build_policy", "pretrained.diffusers.key_map",
+            "pretrained.build_policy", "pretrained.diffusers.key_map", "pretrained.save_policy_config",
         ),
         WRITER,
     ),

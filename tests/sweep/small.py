@@ -123,6 +123,7 @@ SMALL = {
     "pretrained.PolicyConfig": entry(
         PolicyConfig, "name", "network", "tasks", "parameters", num_steps=whole(10), observation_size=whole(3),
         action_size=whole(2), obs_horizon=whole(2), horizon=whole(8), action_horizon=whole(4),
+        preview=Kind((3, 10), ("a", 3, None, {3: 4}, ("a",), (3, 11), (-1,), (2.5,), (True,), (NAN,))),
         given={"name": "tiny", "network": {"name": "mlp"}, "tasks": ("toy",)},
     ),
     "training.Labels": entry(training.Labels, num_classes=whole(3, 0)),
