@@ -26,7 +26,12 @@ from experiments.campaigns.victim import VICTIMS
 
 SOONEST = 0.1
 """Seconds; a run that cannot be killed this soon is not killed."""
-CODE = ("pcm_jax", *(f"experiments/campaigns/{name}.py" for name in ("kills", "processes", "victim", "toys", "latent")))
+CODE = (
+    "pcm_jax",
+    *(f"experiments/{room}" for room in ("common", "coverage", "gallery", "models", "paper", "pcm", "robots")),
+    *(f"experiments/campaigns/{name}.py" for name in ("disk", "kills", "processes", "victim", "toys", "latent")),
+)
+"""What the victims run: a case that other code has measured is measured again."""
 
 
 def uninterrupted(name: str, folder: Path, cache: Path | None = None) -> Case:

@@ -25,16 +25,14 @@ from rich.table import Table
 
 from experiments.common import plots, study
 from experiments.common.figures import RESULTS, command_line, record, write_result
+from experiments.models.cases import PAPER, paper_policy
 from experiments.robots.evaluate import adapter_of
 from pcm_jax import lora
-from pcm_jax.data.robots import Normalizer
 from pcm_jax.metrics import paired, time_call
 from pcm_jax.networks import factored
 from pcm_jax.policy import Policy
-from pcm_jax.pretrained.policies import PolicyConfig, available_policies, build_policy, load_policy
+from pcm_jax.pretrained.policies import available_policies, load_policy
 from pcm_jax.switching import after
-
-PAPER = {"name": "unet1d", "channels": (256, 512, 1024)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +54,12 @@ class Latency:
 
 def policy(name: str, seed: int) -> Policy:
     """A shipped one, or the paper's network without training."""
-    if name != "paper":
-        return load_policy(name)
-    sizes: dict[str, Any] = {
-        "observation_size": 20,
-        "action_size": 2,
-        "obs_horizon": 2,
-        "horizon": 16,
-        "action_horizon": 8,
-    }
-    config = PolicyConfig(name="paper", network=PAPER, num_steps=100, tasks=("pusht",), **sizes)
-    model_fn, _ = config.build()
-    x, seen = jnp.zeros((1, 16, 2)), jnp.zeros((1, 2, 20))
-    params = model_fn.init(jax.random.key(seed), x, jnp.zeros(1), seen)
-    bounds = np.array([[-1.0], [1.0]], np.float32)
-    return build_policy(config, params, Normalizer.fit(bounds.repeat(20, 1)), Normalizer.fit(bounds.repeat(2, 1)))
+    return paper_policy(seed) if name == PAPER else load_policy(name)
 
 
 def run_latency(config: Latency, console: Console) -> dict[str, Any]:
     """Tables, plot, JSON."""
-    known = (*available_policies(), "paper")
+    known = (*available_policies(), PAPER)
     if unknown := [name for name in config.networks if name not in known]:
         raise ValueError(f"unknown network {unknown[0]!r}; choose among {', '.join(known)}")
     found: dict[str, Any] = {}

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -290,6 +291,14 @@ def test_unclean_disks_count_as_lost(monkeypatch, tmp_path):
     found = kills.run(options(tmp_path, 4), QUIET, names=("a", "b"), progress=False)
     assert found["counts"] == {"runs": 4, "killed_runs": 4, "kills": 4, "lost": 0, "full_disks": 2, "unclean_disks": 2}
     assert figures(tmp_path)["campaign.kills_lost"] == 2
+
+
+@pytest.mark.fast
+def test_kills_are_measured_again_when_what_the_victims_run_has_changed():
+    run = set(re.findall(r"from experiments\.(\w+)", (ROOT / "experiments/campaigns/victim.py").read_text()))
+    assert {"robots", "paper"} <= run
+    assert {f"experiments/{room}" for room in run - {"campaigns"}} <= set(kills.CODE)
+    assert all((ROOT / place).exists() for place in kills.CODE)
 
 
 @pytest.mark.slow
