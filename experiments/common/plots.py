@@ -129,6 +129,7 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
     "PCM + secant": {"color": "#1f9e9e"},
     "PCM-LoRA": {"color": TUNED},
     "PCM-LoRA + secant": {"color": TUNED, "linestyle": "-."},
+    "PCM-LoRA + secant, preview": {"color": TUNED, "linestyle": ":"},
     "PCM, preview": {"color": "#c23b75", "linestyle": ":"},
     "PCM + secant, preview": {"color": "#1f9e9e", "linestyle": ":"},
 }

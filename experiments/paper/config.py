@@ -15,11 +15,11 @@ class Images:
 
     model: a folder of diffusers, with model_index.json. data: real images, a dataset of `pcm_jax.data` or a folder of
     image files. steps: of the sampler. rounds: after each of which FD is computed. samples: for every method. batch:
-    sampled at once. guidance: scale of classifier-free guidance, 1 is none. adapter: a PCM-LoRA in a file that this
-    command or `pretrained.save_adapter` wrote; None trains one. full: also train PCM's other form, a whole second
-    network. inception: the weights that make FD the FID; without them it is FD on EfficientNet-Lite0 features.
-    dtype: of the network. out: checkpoints, sums, results; a run that was stopped goes on from there. distributed: join
-    the other hosts of a pod first. results: where the JSON goes, by default `out`.
+    sampled at once. guidance: scale of classifier-free guidance, 1 is none. adapter: a PCM-LoRA that ships, by
+    name, or one in a file that this command or `pretrained.save_adapter` wrote; None trains one. full: also train PCM's
+    other form, a whole second network. inception: the weights that make FD the FID; without them it is FD on
+    EfficientNet-Lite0 features. dtype: of the network. out: checkpoints, sums, results; a run that was stopped goes on
+    from there. distributed: join the other hosts of a pod first. results: where the JSON goes, by default `out`.
 
     The training's defaults are the paper's: trajectories, epochs, Adam's learning rate, ema_decay. rank is of the LoRA.
     """

@@ -29,8 +29,10 @@ METHODS = {
     "PCM-LoRA": ("PCM-LoRA", "identity"),
     "Picard + secant": (None, "secant"),
     "PCM-LoRA + secant": ("PCM-LoRA", "secant"),
+    "PCM-LoRA + secant, preview": ("PCM-LoRA", "secant"),
 }
-"""The paper's three, and two with the default slope: (fine-tuned model, slope)."""
+"""The paper's three, others with the default slope, the last showing data predictions: (fine-tuned model, slope)."""
+PREVIEW = ", preview"
 PARITY = 1.02
 """Times the sequential sampler's FD: as good."""
 GRID = 10
@@ -49,6 +51,7 @@ def run(config: Images, console: Console, features: Features | None = None) -> d
     if features is None:
         features = load_features() if config.inception is None else load_inception(config.inception)
     names = [name for name, (model, _) in METHODS.items() if model is None or model in tuned]
+    names = [name for name in names if PREVIEW not in name or tuned["PCM-LoRA"].preview is not None]
     starts = range(0, config.samples, config.batch)
     bar = Progress(
         TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
@@ -117,13 +120,16 @@ def sample(
     given |= {"linearization": SLOPES[slope], "max_rounds": rounds, "return_rounds": every}
     if model is not None:
         given |= {"adapter": tuned[model].adapter, "switch": tuned[model].switch(slope)}
+        given |= {"preview": tuned[model].preview} if name.endswith(PREVIEW) else {}
     return pcm.sample_picard(subject.model_fn, subject.params, noise, subject.solver, **given)
 
 
 def _about(config: Images, subject: Subject, tuned: dict[str, Tuned], name: str) -> Any:
     """What a method's samples depend on."""
     model = METHODS[name][0] if name in METHODS else None
-    extra = None if model is None else fingerprint((tuned[model].adapter, tuned[model].tables))
+    extra: Any = None if model is None else fingerprint((tuned[model].adapter, tuned[model].tables))
+    if model is not None and name.endswith(PREVIEW):
+        extra = (extra, tuned[model].preview)
     samples = (config.samples, config.batch, config.rounds, config.seed, config.guidance, str(config.inception))
     return (fingerprint((subject.params, subject.solver)), extra, samples, jax.process_count())
 

@@ -14,6 +14,9 @@ from experiments.common.figures import RESULTS, command_line, record, write_resu
 from experiments.paper.config import Images
 from experiments.paper.published import ROWS, Row
 
+SHIPPED = "emoji32-latent"
+"""The model that the headline figures are of."""
+
 
 def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -> Path:
     """Print both tables and write everything; returns the path of the JSON."""
@@ -32,11 +35,20 @@ def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -
     command = command_line(f"experiments.paper {name}", config, never=("out", "results", "model", "distributed"))
     plain = dataclasses.replace(config, out=Path("."), results=None, model=Path(config.model.name))
     path = write_result(study, outcome, config=_names(plain), seed=config.seed, command=command, results=results)
+    if results == RESULTS and config.model.name == SHIPPED:
+        _figures(outcome["fd"], outcome["sequential"], command)
     best = outcome["latency"].get("PCM-LoRA + secant", {})
     if results == RESULTS and "seconds" in best and outcome["parity"]["PCM-LoRA + secant"]:
         record("images.gpu.latency_over_sequential", best["over_sequential"], command=command)
     console.print(f"wrote {path}, {study}.png and {study}_fd.png beside it")
     return path
+
+
+def _figures(fd: dict[str, list[float]], sequential: float, command: str) -> None:
+    """After two rounds: PCM over plain Picard, and the least that any method could have there."""
+    plain = fd["Picard"][1]
+    for suffix, value in (("ratio", fd["PCM-LoRA + secant, preview"][1]), ("floor", sequential)):
+        record(f"ldm.fd_{suffix}_round2", value / plain, command=command)
 
 
 def _names(config: Images) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from experiments.paper.config import Images
 from experiments.paper.subject import Subject
 from pcm_jax import lora
 from pcm_jax.networks import factored
-from pcm_jax.pretrained import load_adapter, save_adapter
+from pcm_jax.pretrained import ADAPTERS, available_adapters, load_adapter, save_adapter
+from pcm_jax.sampling.preview import MeasuredRows
 from pcm_jax.switching import FeatureSpace, ParameterSpace, Switch, calibrated, never
 from pcm_jax.training import (
     Base,
@@ -25,6 +26,7 @@ from pcm_jax.training import (
     calibrate,
     collect,
     finetune,
+    measure_preview,
     solve_batch,
 )
 
@@ -34,10 +36,14 @@ SOLVED = 1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tuned:
-    """A fine-tuned model, and which rows are whose for each slope of the round."""
+    """A fine-tuned model, which rows are whose for each slope of the round, and which row previews show.
+
+    preview: for the secant; None where a file has none.
+    """
 
     adapter: ParameterSpace | FeatureSpace
     tables: dict[str, np.ndarray]
+    preview: MeasuredRows | None = None
 
     def switch(self, slope: str) -> Switch:
         """The measured one."""
@@ -48,18 +54,22 @@ def tuned_models(config: Images, subject: Subject, folder: Path, console: Consol
     """PCM-LoRA, from its file or trained, and PCM if asked for."""
     out: dict[str, Tuned] = {}
     if config.adapter is not None:
-        loaded = load_adapter(config.adapter.stem, subject, config.adapter.parent)
+        shipped = str(config.adapter) in available_adapters()
+        folder_of = ADAPTERS if shipped else config.adapter.parent
+        loaded = load_adapter(config.adapter.stem, subject, folder_of)
         missing = [slope for slope in ("identity", "secant") if slope not in loaded.tables]
         if missing:
             raise ValueError(f"{config.adapter} has no table for the slope {missing[0]!r}; train it with this command")
-        out["PCM-LoRA"] = Tuned(loaded.adapter, loaded.tables)
+        out["PCM-LoRA"] = Tuned(loaded.adapter, loaded.tables, loaded.preview)
     else:
         start: Any = lora.init(subject.params, config.rank, jax.random.key(config.seed))
         tuned = _train(config, subject, folder, "lora", start, console)
-        about = {"solver": f"{subject.solver.name}, {config.steps} steps", "epochs": config.epochs}
+        about = {"solver": subject.solver.name, "epochs": config.epochs}
         adapted = tuned.adapter
         assert isinstance(adapted, ParameterSpace)
-        path = save_adapter(folder / "adapter.safetensors", adapted.factors, tuned.tables, subject, about)
+        assert tuned.preview is not None
+        previews = {"secant": tuned.preview}
+        path = save_adapter(folder / "adapter.safetensors", adapted.factors, tuned.tables, subject, about, previews)
         console.print(f"wrote {path}; give it with --adapter next time")
         out["PCM-LoRA"] = tuned
     if config.full:
@@ -110,4 +120,8 @@ def _train(config: Images, subject: Subject, folder: Path, kind: str, start: Any
     base, key = Base(subject.params, subject.solver), jax.random.key(config.seed + 2)
     fresh = solve_batch(subject.model_fn, base, subject.shape, config.heldout, subject.draw_cond, key)
     secant = calibrate(subject.model_fn, base, found.adapter, fresh, linearization=SLOPES["secant"])
-    return Tuned(found.adapter, {"identity": found.calibration.table, "secant": secant.table})
+    shown = measure_preview(
+        subject.model_fn, base, fresh, adapter=found.adapter, table=secant.table, linearization=SLOPES["secant"]
+    )
+    rows = MeasuredRows(np.asarray(shown.rows), subject.solver.name, len(subject.solver))
+    return Tuned(found.adapter, {"identity": found.calibration.table, "secant": secant.table}, rows)

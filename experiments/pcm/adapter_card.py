@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pcm.subject import TRAINED
+
 _CARD = """# {name}: PCM-LoRA of the {model} model for {solver}
 
 Made by `{command}`; this card too. Do not edit it.
@@ -14,13 +16,11 @@ Made by `{command}`; this card too. Do not edit it.
 import jax, jax.numpy as jnp
 import pcm_jax as pcm
 
-model = pcm.pretrained.load("{model}")
-tuned = pcm.pretrained.load_adapter("{name}", model)
-solver = {call}
+{load}
 noise = jax.random.normal(jax.random.key(0), (10, *model.sample_shape))
 out = pcm.sample_picard(
     model.model_fn, model.params, noise, solver, cond=jnp.arange(10), adapter=tuned.adapter, switch=tuned.switch
-)
+){decode}
 ```
 
 ## What it is
@@ -47,6 +47,16 @@ RMS error of the sample after the first round, and after 1, 2, 3 rounds of the b
 {errors}
 """
 
+_PIXELS = """model = pcm.pretrained.load("{model}")
+tuned = pcm.pretrained.load_adapter("{name}", model)
+solver = pcm.solvers.{function}(model.schedule, {steps}, prediction=model.prediction, clip=model.clip)"""
+_LATENTS = """pipe = pcm.pretrained.diffusers.load_pipeline(pcm.pretrained.FOLDERS / "{model}")
+model, solver = pipe.denoiser, pipe.scheduler.solver({steps})
+tuned = pcm.pretrained.load_adapter("{name}", model)"""
+_DECODED = """
+images = pipe.autoencoder.decode(out.sample)"""
+"""What the card's example begins with, and ends with where samples are latents."""
+
 
 def card(result: Mapping[str, Any], rows: Mapping[str, Sequence[int]] | None = None, chosen_by: str = "") -> str:
     """Markdown from the run's own numbers.
@@ -60,6 +70,10 @@ def card(result: Mapping[str, Any], rows: Mapping[str, Sequence[int]] | None = N
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     family, steps = config["solver"].rsplit("-", 1)
     function = {"DDIM": "ddim", "DDPM": "ddpm", "DPM-Solver++": "dpm_solver_pp"}[family]
+    in_folder = config["model"] in TRAINED
+    example = (_LATENTS if in_folder else _PIXELS).format(
+        model=config["model"], name=result["adapter"], function=function, steps=steps
+    )
     without, kept = result["calibration"]["secant"]["error"][0]
     lines = (("Picard + secant", without), ("with this adapter", kept))
     rows = {slope: one["rows"] for slope, one in result["previews"].items()} if rows is None else rows
@@ -69,7 +83,8 @@ def card(result: Mapping[str, Any], rows: Mapping[str, Sequence[int]] | None = N
         model=config["model"],
         solver=config["solver"],
         command=result["command"],
-        call=f"pcm.solvers.{function}(model.schedule, {steps}, prediction=model.prediction, clip=model.clip)",
+        load=example,
+        decode=_DECODED if in_folder else "",
         rank=config["rank"],
         parameters=result["parameters"],
         borders="; ".join(f"{slope} {', '.join(map(str, at)) or 'none'}" for slope, at in result["borders"].items()),

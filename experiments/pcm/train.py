@@ -14,10 +14,11 @@ from rich.console import Console
 from experiments.common import study
 from experiments.common.figures import RESULTS, STORAGE, command_line, device, record, versions, write_result
 from experiments.pcm.adapter_card import card
+from experiments.pcm.subject import base_evaluations, subject
 from pcm_jax import lora
 from pcm_jax.files import write_text
-from pcm_jax.networks import FactoredLinen, LinenModel
-from pcm_jax.pretrained import ADAPTERS, load, save_adapter
+from pcm_jax.networks import FactoredLinen
+from pcm_jax.pretrained import ADAPTERS, save_adapter
 from pcm_jax.switching import ParameterSpace
 from pcm_jax.training import (
     Base,
@@ -71,21 +72,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"phases": (400,), "batch_size": 16, "rows": 16, "solved": 40_000, "heldout": 1_200},
     "fashion": {"phases": (330,), "batch_size": 8, "rows": 8, "solved": 15_000, "heldout": 500},
     "emoji32": {"phases": (660,), "batch_size": 8, "rows": 8, "solved": 30_000, "heldout": 1_000},
+    "emoji32-latent": {"phases": (384,), "batch_size": 2, "rows": 8, "solved": 5_400, "heldout": 216},
 }
 """What `Train` leaves open: as much as a tenth of the base model's training pays for."""
 
 
-def base_evaluations(model: str) -> float:
-    """Forward evaluations that training the base model took, three for every image of a batch; from its results."""
-    result = json.loads((RESULTS / f"{model}_train.json").read_text())
-    return 3.0 * result.get("steps_done", result["config"]["steps"]) * result["config"]["batch_size"]
-
-
 def run_train(config: Train, console: Console) -> dict[str, Any]:
     """Fine-tune, measure, and write."""
-    model = load(config.model)
-    assert isinstance(model.model_fn, LinenModel)
-    solver = study.solvers(model)[config.solver]
+    model = subject(config.model, config.solver)
+    solver = model.solver
     recipe = {name: getattr(config, name) for name in RECIPES[config.model]}
     recipe = {name: RECIPES[config.model][name] if value is None else value for name, value in recipe.items()}
     folder = config.out or Path("experiments/out") / f"pcm-{config.name}"
@@ -189,9 +184,7 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
 
 def _record_share(config: Train) -> None:
     """The dearest of the model's adapters."""
-    shares = [
-        json.loads(path.read_text())["share_of_base_training"]
-        for solver in ("ddim50", "ddim100")
-        if (path := RESULTS / f"pcm_{config.model}_{solver}.json").exists()
-    ]
-    record(f"{config.model}.finetune_share", max(shares), command=config.command)
+    name = config.model.replace("-", "_")
+    found = RESULTS.glob(f"pcm_{name}_ddim*.json")
+    shares = [json.loads(path.read_text())["share_of_base_training"] for path in found]
+    record(f"{name}.finetune_share", max(shares), command=config.command)

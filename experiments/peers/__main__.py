@@ -34,7 +34,7 @@ from pcm_jax.trees import fingerprint
 class Peers:
     """Measure the leaderboard.
 
-    methods: all of them by default. samples: of each setting, by default 64, and 16 for fashion. data: demonstrations
+    methods: all of them by default. samples: of each setting, by default 64, and 8 for fashion. data: demonstrations
     of Push-T. out: where peers.json and peers.png are.
     """
 

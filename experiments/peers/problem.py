@@ -33,7 +33,7 @@ from pcm_jax.trees import fingerprint
 from pcm_jax.types import Array, ArrayLike, Cond, ModelFn, Params
 
 SETTINGS = {"digits": ("DDIM-50", "DDPM-100"), "fashion": ("DDIM-50",), "pusht": ("DDPM-100",)}
-SAMPLES = {"digits": 64, "fashion": 16, "pusht": 64}
+SAMPLES = {"digits": 64, "fashion": 8, "pusht": 64}
 HELD_OUT = 50
 """Every so manieth episode of Push-T was not trained on."""
 

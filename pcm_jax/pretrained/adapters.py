@@ -28,16 +28,20 @@ ADAPTERS = Path(__file__).parent / "adapters"
 
 
 class Adapted(Protocol):
-    """What an adapter belongs to: a `Pretrained` model or a `Policy`."""
-
-    @property
-    def name(self) -> str: ...
+    """What an adapter belongs to: a `Pretrained` model, a `Policy`, or the `Denoiser` of a folder."""
 
     @property
     def model_fn(self) -> ModelFn: ...
 
     @property
     def params(self) -> Params: ...
+
+
+class Named(Adapted, Protocol):
+    """The same with the name that the adapter's file tells."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +97,7 @@ def save_adapter(
     path: str | Path,
     adapted: LoRA,
     tables: Mapping[str, np.ndarray],
-    model: Adapted,
+    model: Named,
     about: dict[str, Any] | None = None,
     previews: Mapping[str, Sequence[int]] | None = None,
     *,
