@@ -33,26 +33,24 @@ METHODS = {
     "PCM": ("secant", False, True),
 }
 """Slope, whether the prior is the first guess, adapter; one that was trained from the prior starts from it."""
-NOISES = {"digits": 256, "pusht": 256, "metaworld": 256, "fashion": 16, "emoji32": 4}
-"""What two CPU cores can do; `--noises` for all models."""
-FEWER = {"fashion": "DDIM-100", "emoji32": "DDIM-100"}
-"""The one solver that the larger models are measured on, with all rows in the window, for the same reason; they have no
-curves, whose runs go on until nothing changes."""
+NOISES = {"digits": (256, 256), "pusht": (256, 256), "metaworld": (256, 256), "fashion": (32, 4), "emoji32": (4, 2)}
+"""With all rows in the window, and with fewer: what two CPU cores can do; `--noises` for all models."""
+LARGER = ("fashion", "emoji32")
+"""They have no curves, whose runs go on until nothing changes."""
 TINY = 1e-3
 """Errors under this part of tol are left out of bound / error: the fixed point is reached, and round-off remains."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shipped:
-    """models: by name, images and policies. solvers, windows, noises: of the cells; by default few for the larger
-    models, else all solvers, and windows of all and of 16 rows. batch: sampled at once. data: demonstrations of the
-    policies, whose held-out observations they decide on.
+    """models: by name, images and policies. solvers: all by default. noises: of each cell, by default few for larger
+    models. batch: sampled at once. data: demonstrations of the policies, whose held-out observations they decide on.
     """  # noqa: D205
 
     models: tuple[str, ...] = ("digits", "pusht", "metaworld", "fashion", "emoji32")
     solvers: tuple[str, ...] | None = None
     methods: tuple[str, ...] = tuple(METHODS)
-    windows: tuple[int | None, ...] | None = None
+    windows: tuple[int | None, ...] = (None, 16)
     tolerances: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003)
     noises: int | None = None
     batch: int = 64
@@ -115,17 +113,15 @@ def run_shipped(config: Shipped, console: Console, *, progress: bool = True) -> 
     cells, curves = [], []
     for name in config.models:
         about = subject(name, config.data)
-        wanted = config.solvers or ((FEWER[name],) if name in FEWER else tuple(about.solvers))
-        windows = config.windows or ((None,) if name in FEWER else (None, 16))
-        names = [each for each in about.solvers if each in wanted]
+        names = [each for each in about.solvers if config.solvers is None or each in config.solvers]
         todo = [
             (solver, method, window)
-            for solver, method, window in itertools.product(names, config.methods, windows)
+            for solver, method, window in itertools.product(names, config.methods, config.windows)
             if not METHODS[method][2] or about.adapter(solver) is not None
         ]
         for cell in track(todo, name, console=console, disable=not progress):
             cells += _kept(config, about, *cell)
-        if name not in FEWER:
+        if name not in LARGER:
             shown = [method for solver, method, window in todo if solver == names[0] and not window]
             curves += [_curve(config, about, names[0], method) for method in shown]
     summary = _summary(cells)
@@ -150,23 +146,53 @@ def _options(about: Subject, solver: str, method: str) -> dict[str, Any]:
     return options
 
 
+def _noises(config: Shipped, name: str, window: int | None) -> int:
+    return config.noises or NOISES[name][window is not None]
+
+
+def at_tolerance(out: pcm.SampleOutput, tol: float) -> pcm.SampleOutput:
+    """What a run with return_rounds=True and all rows in its window would have returned for a tolerance above its own.
+
+    Such a run ends when its bound is at most tol, and until then tol is in none of its numbers.
+    """
+    assert out.iterates is not None
+    bounds, ended = np.asarray(out.stats.bounds), np.asarray(out.stats.rounds)
+    hit = (bounds >= 0) & (bounds <= tol)
+    converged = hit.any(axis=0)
+    rounds = np.where(converged, hit.argmax(axis=0) + 1, ended)
+    at = (np.maximum(rounds, 1) - 1, np.arange(len(rounds)))
+    result = np.where(converged, pcm.ResultCode.CONVERGED, np.asarray(out.result))
+    return dataclasses.replace(
+        out,
+        sample=jnp.asarray(np.asarray(out.iterates)[at]),
+        error_bound=jnp.asarray(bounds[at]),
+        result=jnp.asarray(result),
+        stats=dataclasses.replace(out.stats, rounds=jnp.asarray(rounds)),
+    )
+
+
 def _cell(config: Shipped, about: Subject, solver_name: str, method: str, window: int | None) -> list[dict[str, Any]]:
     """One method at every tolerance, on the same noises."""
     solver = about.solvers[solver_name]
-    noises = config.noises or NOISES[about.name]
+    noises = _noises(config, about.name, window)
     options = _options(about, solver_name, method)
     found: dict[float, list[tuple[Any, ...]]] = {tol: [] for tol in config.tolerances}
     for part, at in enumerate(range(0, noises, config.batch)):
         drawn = about.draw(solver, config.seed + part, min(config.batch, noises - at))
         x = drawn.pop("noise")
         exact = pcm.sample_sequential(about.model.model_fn, about.model.params, x, solver, **drawn).sample
-        for tol in config.tolerances:
+        whole = window is None or window >= len(solver)
+        # With all rows in the window a run at the smallest tolerance is that of the others too, which end earlier.
+        for tol in (min(config.tolerances),) if whole else config.tolerances:
             out = pcm.sample_picard(
-                about.model.model_fn, about.model.params, x, solver,
-                window=None if window is None else min(window, len(solver)), tol=tol, **drawn, **options,
+                about.model.model_fn, about.model.params, x, solver, return_rounds=whole,
+                window=None if whole else window, tol=tol, **drawn, **options,
             )  # fmt: skip
-            off = jnp.sqrt(jnp.mean((out.sample - exact) ** 2, axis=tuple(range(1, x.ndim))))
-            found[tol].append(tuple(map(np.asarray, (off, out.error_bound, out.converged, out.stats.rounds))))
+            for reached in config.tolerances if whole else (tol,):
+                ended = at_tolerance(out, reached) if whole else out
+                off = jnp.sqrt(jnp.mean((ended.sample - exact) ** 2, axis=tuple(range(1, x.ndim))))
+                kept = (off, ended.error_bound, ended.converged, ended.stats.rounds)
+                found[reached].append(tuple(map(np.asarray, kept)))
     cells = []
     for tol, parts in found.items():
         error, bound, converged, rounds = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -185,7 +211,7 @@ def _cell(config: Shipped, about: Subject, solver_name: str, method: str, window
 def _curve(config: Shipped, about: Subject, solver_name: str, method: str) -> dict[str, Any]:
     """Median bound and true error after every round, in a run that goes on until nothing changes."""
     solver = about.solvers[solver_name]
-    drawn = about.draw(solver, config.seed, min(config.batch, config.noises or NOISES[about.name]))
+    drawn = about.draw(solver, config.seed, min(config.batch, _noises(config, about.name, None)))
     x = drawn.pop("noise")
     exact = pcm.sample_sequential(about.model.model_fn, about.model.params, x, solver, **drawn).sample
     out = pcm.sample_picard(
@@ -240,7 +266,7 @@ def _kept(config: Shipped, about: Subject, solver: str, method: str, window: int
         "model": fingerprint(about.model.params),
         "adapter": None if adapter is None else fingerprint((adapter.lora, adapter.tables)),
         "prior": None if prior is None else fingerprint(prior),
-        "noises": config.noises or NOISES[about.name],
+        "noises": _noises(config, about.name, window),
         "tolerances": list(config.tolerances),
         "seed": config.seed,
     }

@@ -65,6 +65,25 @@ def test_shipped_models(tmp_path, monkeypatch):
     assert max(len(curve["error"][0]) for curve in found["curves"]) <= plot.ROUNDS
 
 
+@pytest.mark.parametrize(
+    ("solver", "method"), [("DDIM-50", "PCM"), ("DPM++-20", "secant, prior"), ("DDPM-100", "Picard")]
+)
+def test_a_run_passes_through_the_samples_of_larger_tolerances(solver, method):
+    about = shipped.subject("digits", None)
+    table = about.solvers[solver]
+    drawn = about.draw(table, 1, 6)
+    call = (about.model.model_fn, about.model.params, drawn.pop("noise"), table)
+    options = drawn | shipped._options(about, solver, method)
+    fine = pcm.sample_picard(*call, tol=3e-3, return_rounds=True, **options)
+    for tol in (0.1, 0.01):
+        found, wanted = shipped.at_tolerance(fine, tol), pcm.sample_picard(*call, tol=tol, **options)
+        for name in ("sample", "error_bound", "converged"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        np.testing.assert_array_equal(found.stats.rounds, wanted.stats.rounds)
+    stopped = shipped.at_tolerance(pcm.sample_picard(*call, max_rounds=2, return_rounds=True, **options), 1e-3)
+    assert not stopped.converged.any() and np.all(stopped.stats.rounds == 2)
+
+
 def test_solvers_of_the_study():
     about = shipped.subject("digits", None)
     assert set(about.solvers) == {"DDIM-50", "DDIM-100", "DDPM-100", "DPM++-20", "Euler-50", "Heun-20"}
