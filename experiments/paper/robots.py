@@ -54,7 +54,6 @@ def run_robots(config: Robots, console: Console) -> list[dict[str, Any]]:
         "success",
         "score",
         "latency / sequential",
-        "depth / sequential",
         "speed-up in rounds",
     ):
         table.add_column(title, justify="left" if title == "method" else "right")
