@@ -220,6 +220,21 @@ def prior(result: Mapping[str, Any]) -> str:
     return f"{table(titles, rows, numeric=range(1, len(titles)))}\n\n{about}\n"
 
 
+def slopes(result: Mapping[str, Any]) -> str:
+    """A line for each first guess and choice of slopes, a column for each model and sampler."""
+    found = {(one["variant"], f"{one['model']} {one['solver']}"): one for one in result["cells"]}
+    settings = dict.fromkeys(setting for _, setting in found)
+
+    def means(one: Mapping[str, Any]) -> str:
+        return " / ".join(cell(at["calls"], "{:.1f}".format) or "-" for at in one["reached"].values())
+
+    lines = dict.fromkeys(variant for variant, _ in found)
+    rows = [[variant, *(means(found[variant, setting]) for setting in settings)] for variant in lines]
+    samples = ", ".join(f"{found[next(iter(lines)), setting]['samples']} samples of {setting}" for setting in settings)
+    titles = ["first guess, slopes", *settings]
+    return f"{table(titles, rows, range(1, len(titles)))}\n\n{samples}. {source(result)}\n"
+
+
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "demo.short": demo_short,
     "bench_overhead_cpu": overhead,
@@ -236,6 +251,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "campaign_kills": kills,
     "import_parity": parity,
     "schedulers": schedulers,
+    "slopes": slopes,
     **{f"prior_{model}": prior for model in ("digits", "fashion", "emoji32", "pusht", "metaworld")},
 }
 """More of `experiments.site.readme.RENDERERS`."""
