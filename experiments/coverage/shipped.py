@@ -33,7 +33,7 @@ METHODS = {
     "PCM": ("secant", False, True),
 }
 """Slope, whether the prior is the first guess, adapter; one that was trained from the prior starts from it."""
-NOISES = {"digits": (256, 256), "pusht": (256, 256), "metaworld": (256, 256), "fashion": (32, 4), "emoji32": (4, 2)}
+NOISES = {"digits": (256, 256), "pusht": (256, 256), "metaworld": (256, 256), "fashion": (16, 2), "emoji32": (4, 1)}
 """With all rows in the window, and with fewer: what two CPU cores can do; `--noises` for all models."""
 LARGER = ("fashion", "emoji32")
 """They have no curves, whose runs go on until nothing changes."""
