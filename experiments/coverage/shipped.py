@@ -37,6 +37,8 @@ NOISES = {"digits": (256, 256), "pusht": (256, 256), "metaworld": (256, 256), "f
 """With all rows in the window, and with fewer: what two CPU cores can do; `--noises` for all models."""
 LARGER = ("fashion", "emoji32")
 """They have no curves, whose runs go on until nothing changes."""
+ENOUGH = 16
+"""Noises, from which on a cell's median counts in the summary."""
 TINY = 1e-3
 """Errors under this part of tol are left out of bound / error: the fixed point is reached, and round-off remains."""
 
@@ -125,7 +127,7 @@ def run_shipped(config: Shipped, console: Console, *, progress: bool = True) -> 
             shown = [method for solver, method, window in todo if solver == names[0] and not window]
             curves += [_curve(config, about, names[0], method) for method in shown]
     summary = _summary(cells)
-    command = command_line("experiments.coverage shipped", config, always=(), never=("out", "data", "batch"))
+    command = command_line("experiments.coverage shipped", config, always=(), never=("out", "data"))
     plain = dataclasses.replace(config, data=None)
     payload = {"summary": summary, "cells": cells, "curves": curves}
     write_result("coverage_shipped", payload, config=plain, seed=config.seed, command=command)
@@ -153,11 +155,14 @@ def _noises(config: Shipped, name: str, window: int | None) -> int:
 def at_tolerance(out: pcm.SampleOutput, tol: float) -> pcm.SampleOutput:
     """What a run with return_rounds=True and all rows in its window would have returned for a tolerance above its own.
 
-    Such a run ends when its bound is at most tol, and until then tol is in none of its numbers.
+    Such a run ends when its bound is at most tol, and until then tol is in none of its numbers. A sample that broke in
+    the finer run counts as broken. Of stats only the rounds are those of the coarser run.
     """
     assert out.iterates is not None
     bounds, ended = np.asarray(out.stats.bounds), np.asarray(out.stats.rounds)
-    hit = (bounds >= 0) & (bounds <= tol)
+    # Of a broken sample the loop says that its bound is 0.
+    whole = np.asarray(out.result) != pcm.ResultCode.NONFINITE
+    hit = (bounds >= 0) & (bounds <= tol) & whole
     converged = hit.any(axis=0)
     rounds = np.where(converged, hit.argmax(axis=0) + 1, ended)
     at = (np.maximum(rounds, 1) - 1, np.arange(len(rounds)))
@@ -165,7 +170,7 @@ def at_tolerance(out: pcm.SampleOutput, tol: float) -> pcm.SampleOutput:
     return dataclasses.replace(
         out,
         sample=jnp.asarray(np.asarray(out.iterates)[at]),
-        error_bound=jnp.asarray(bounds[at]),
+        error_bound=jnp.where(whole, bounds[at], jnp.inf),
         result=jnp.asarray(result),
         stats=dataclasses.replace(out.stats, rounds=jnp.asarray(rounds)),
     )
@@ -235,7 +240,9 @@ def _finite(values: np.ndarray) -> list[float | None]:
 
 def _summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     certified = sum(cell["certified"] for cell in cells)
-    cautious = [cell["median_bound_over_error"] for cell in cells if cell["median_bound_over_error"] is not None]
+    enough = min(ENOUGH, max(cell["noises"] for cell in cells))
+    medians = [cell["median_bound_over_error"] for cell in cells if cell["noises"] >= enough]
+    cautious = [median for median in medians if median is not None]
     return {
         "certified": certified,
         "samples": sum(cell["noises"] for cell in cells),
@@ -269,6 +276,10 @@ def _kept(config: Shipped, about: Subject, solver: str, method: str, window: int
         "noises": _noises(config, about.name, window),
         "tolerances": list(config.tolerances),
         "seed": config.seed,
+        # A part of the noises has a seed of its own.
+        "batch": min(config.batch, _noises(config, about.name, window)),
+        "solver": fingerprint(about.solvers[solver]),
+        "observations": None if about.observations is None else fingerprint({"observations": about.observations}),
     }
     path = config.out / f"{about.name}-{solver}-{method}-{window}.json".replace(" ", "").replace(",", "-")
     if path.exists() and (known := json.loads(path.read_text()))["key"] == key:

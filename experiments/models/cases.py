@@ -130,7 +130,7 @@ def _latent(batch: int, seed: int, steps: int) -> Case:
     assert model.sample_shape is not None
     noise = jax.random.normal(jax.random.key(seed), (batch, *model.sample_shape))
     labels = jnp.arange(batch) % (model.config["num_class_embeds"] - 1)
-    name = f"emoji32-latent-ddim{steps}"
+    name = study.adapter_name("emoji32-latent", f"DDIM-{steps}")
     shipped = load_adapter(name, model) if name in available_adapters() else None
     return Case("latent", model.model_fn, model.params, solver, noise, labels, None, None, shipped)
 

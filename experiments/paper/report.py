@@ -35,7 +35,7 @@ def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -
     command = command_line(f"experiments.paper {name}", config, never=("out", "results", "model", "distributed"))
     plain = dataclasses.replace(config, out=Path("."), results=None, model=Path(config.model.name))
     path = write_result(study, outcome, config=_names(plain), seed=config.seed, command=command, results=results)
-    if results == RESULTS and config.model.name == SHIPPED:
+    if results == RESULTS and config.model.name == SHIPPED and config.rounds > 1:
         _figures(outcome["fd"], outcome["sequential"], command)
     best = outcome["latency"].get("PCM-LoRA + secant", {})
     if results == RESULTS and "seconds" in best and outcome["parity"]["PCM-LoRA + secant"]:
@@ -45,10 +45,12 @@ def show(name: str, config: Images, outcome: dict[str, Any], console: Console) -
 
 
 def _figures(fd: dict[str, list[float]], sequential: float, command: str) -> None:
-    """After two rounds: PCM over plain Picard, and the least that any method could have there."""
-    plain = fd["Picard"][1]
-    for suffix, value in (("ratio", fd["PCM-LoRA + secant, preview"][1]), ("floor", sequential)):
-        record(f"ldm.fd_{suffix}_round2", value / plain, command=command)
+    """After two rounds, over plain Picard: PCM, its previews with the secant, and the sequential sample itself."""
+    values = {"ratio": fd["PCM-LoRA"][1], "floor": sequential}
+    if "PCM-LoRA + secant, preview" in fd:
+        values["ratio_preview"] = fd["PCM-LoRA + secant, preview"][1]
+    for name, value in values.items():
+        record(f"ldm.fd_{name}_round2", value / fd["Picard"][1], command=command)
 
 
 def _names(config: Images) -> dict[str, Any]:

@@ -120,8 +120,8 @@ def _train(config: Images, subject: Subject, folder: Path, kind: str, start: Any
     base, key = Base(subject.params, subject.solver), jax.random.key(config.seed + 2)
     fresh = solve_batch(subject.model_fn, base, subject.shape, config.heldout, subject.draw_cond, key)
     secant = calibrate(subject.model_fn, base, found.adapter, fresh, linearization=SLOPES["secant"])
-    shown = measure_preview(
-        subject.model_fn, base, fresh, adapter=found.adapter, table=secant.table, linearization=SLOPES["secant"]
-    )
-    rows = MeasuredRows(np.asarray(shown.rows), subject.solver.name, len(subject.solver))
-    return Tuned(found.adapter, {"identity": found.calibration.table, "secant": secant.table}, rows)
+    tables = {"identity": found.calibration.table, "secant": secant.table}
+    if kind == "full":
+        return Tuned(found.adapter, tables)
+    how: dict[str, Any] = {"adapter": found.adapter, "table": secant.table, "linearization": SLOPES["secant"]}
+    return Tuned(found.adapter, tables, measure_preview(subject.model_fn, base, fresh, **how).rows)

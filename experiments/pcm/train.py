@@ -84,6 +84,8 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
     recipe = {name: getattr(config, name) for name in RECIPES[config.model]}
     recipe = {name: RECIPES[config.model][name] if value is None else value for name, value in recipe.items()}
     folder = config.out or Path("experiments/out") / f"pcm-{config.name}"
+    if config.prior and model.prior is None:
+        raise ValueError(f"no prior ships with {config.model}; leave --prior out")
     prior = model.prior if config.prior else None
     base = Base(model.params, solver, prior)
     draw, heldout = Labels(model.num_classes), max(4, recipe["heldout"] // len(solver))
@@ -185,6 +187,6 @@ def run_train(config: Train, console: Console) -> dict[str, Any]:
 def _record_share(config: Train) -> None:
     """The dearest of the model's adapters."""
     name = config.model.replace("-", "_")
-    found = RESULTS.glob(f"pcm_{name}_ddim*.json")
-    shares = [json.loads(path.read_text())["share_of_base_training"] for path in found]
+    results = [json.loads(path.read_text()) for path in RESULTS.glob(f"pcm_{name}_*.json")]
+    shares = [result["share_of_base_training"] for result in results if result["config"]["model"] == config.model]
     record(f"{name}.finetune_share", max(shares), command=config.command)

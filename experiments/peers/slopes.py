@@ -84,7 +84,8 @@ class Slopes:
         new = step.reshape(old.shape)
         # The first state is given, and so is every exact one: there s is 0, and what F says is used as it is.
         moved, changed = old - memory.x, new - memory.step
-        seen = (index > 0) & (jnp.sum(moved**2, axis=-1) > (4e-7) ** 2 * jnp.sum(old**2, axis=-1))
+        floor = (4 * jnp.finfo(old.dtype).eps) ** 2 * jnp.sum(old**2, axis=-1)
+        seen = (index > 0) & (jnp.sum(moved**2, axis=-1) > floor)
         moved, changed = (jnp.where(seen[..., None], part, 0.0) for part in (moved, changed))
         memory = memory._replace(
             x=old,

@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -82,6 +83,19 @@ def test_a_run_passes_through_the_samples_of_larger_tolerances(solver, method):
         np.testing.assert_array_equal(found.stats.rounds, wanted.stats.rounds)
     stopped = shipped.at_tolerance(pcm.sample_picard(*call, max_rounds=2, return_rounds=True, **options), 1e-3)
     assert not stopped.converged.any() and np.all(stopped.stats.rounds == 2)
+
+
+def test_a_broken_sample_is_never_certified():
+    """Of one that is not finite the loop says that its bound is 0."""
+    table = pcm.solvers.ddim(pcm.schedules.cosine_vp(), 10)
+
+    def broken(params, x, t, cond):
+        return jnp.where(t[:, None] < 300, jnp.nan, params * x)
+
+    noise = jax.random.normal(jax.random.key(0), (3, 4))
+    fine = pcm.sample_picard(broken, jnp.ones(()), noise, table, tol=1e-3, return_rounds=True)
+    found = shipped.at_tolerance(fine, 0.1)
+    assert np.all(found.result == pcm.ResultCode.NONFINITE) and np.all(np.isinf(found.error_bound))
 
 
 def test_solvers_of_the_study():

@@ -59,16 +59,20 @@ def test_a_corrected_jacobian_says_what_the_last_round_showed(case, memory):
     pairs = {
         name: jax.random.normal(key, kept.moved.shape) for name, key in zip(("moved", "changed"), keys, strict=True)
     }
+    if memory == 2:  # at right angles the second update leaves what the first one said
+        newest, older = pairs["moved"]
+        along = jnp.sum(newest * older, axis=-1, keepdims=True) / jnp.sum(newest**2, axis=-1, keepdims=True)
+        pairs["moved"] = jnp.stack([newest, older - along * newest])
     kept = kept._replace(**pairs)
     matrix = slopes._corrected(slopes._jacobian(r, kept.gaussian, kept.x), kept)
-    np.testing.assert_allclose(matrix.times(kept.gaussian, kept.moved[0]), kept.changed[0], atol=2e-3)
+    for moved, changed in zip(kept.moved, kept.changed, strict=True):
+        np.testing.assert_allclose(matrix.times(kept.gaussian, moved), changed, atol=2e-3)
 
 
-def test_every_variant_ends_at_the_sequential_sample(case):
+def test_every_variant_is_near_the_sequential_sample_long_before_its_last_row(case):
     for name, (start, rule) in slope_study.variants(case, case).items():
-        last = list(iterate(case, rule, start))[-1].sample if "rank 2" in name or "table" in name else None
-        if last is not None:
-            np.testing.assert_allclose(last, case.exact, atol=2e-3, err_msg=name)
+        estimates = [estimate for _, estimate in zip(range(16), iterate(case, rule, start), strict=False)]
+        assert pcm.metrics.rms_error(estimates[-1].sample, case.exact) < 1e-2, name
 
 
 def test_a_measured_slope_leaves_nothing_along_the_errors(case):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from experiments.paper.config import LDMCelebA, StableDiffusion
 from experiments.paper.subject import load
 from experiments.paper.training import tuned_models
 from pcm_jax.metrics import Moments
+from pcm_jax.pretrained import load_adapter
 
 
 def silent():
@@ -81,9 +83,32 @@ def test_a_trained_adapter_can_be_given(config, outcome):
     subject = load(given)
     found = tuned_models(given, subject, config.out / "ldm", silent())
     assert set(found) == {"PCM-LoRA"} and set(found["PCM-LoRA"].tables) == {"identity", "secant"}
+    shown = found["PCM-LoRA"].preview
+    assert shown is not None and shown.num_steps == config.steps
+    # The file's rows are for the sampler that the table runs.
+    images.sample(given, subject, found, "PCM-LoRA + secant, preview", 2, 0, 2, every=True)
     other = dataclasses.replace(given, adapter=config.out / "none.safetensors")
     with pytest.raises(ValueError, match="there is no adapter 'none'"):
         tuned_models(other, subject, config.out / "ldm", silent())
+
+
+def test_a_shipped_adapter_has_a_name(tmp_path):
+    wanted = LDMCelebA(adapter=Path("emoji32-latent-ddim18"), full=False)
+    subject = load(wanted)
+    shipped = load_adapter("emoji32-latent-ddim18", subject)
+    found = tuned_models(wanted, subject, tmp_path, silent())["PCM-LoRA"]
+    assert found.preview == shipped.preview and not list(tmp_path.iterdir())
+    np.testing.assert_array_equal(found.tables["secant"], shipped.tables["secant"])
+
+
+def test_headline_figures(monkeypatch):
+    noted = {}
+    monkeypatch.setattr(report, "record", lambda name, value, **_: noted.update({name: value}))
+    fd = {"Picard": [9.0, 8.0], "PCM-LoRA": [5.0, 4.0]}
+    report._figures(fd, 2.0, "")
+    assert noted == {"ldm.fd_ratio_round2": 0.5, "ldm.fd_floor_round2": 0.25}
+    report._figures(fd | {"PCM-LoRA + secant, preview": [5.0, 3.0]}, 2.0, "")
+    assert noted["ldm.fd_ratio_preview_round2"] == 0.375
 
 
 @pytest.mark.slow
