@@ -106,9 +106,11 @@ def test_headline_figures(monkeypatch):
     monkeypatch.setattr(report, "record", lambda name, value, **_: noted.update({name: value}))
     fd = {"Picard": [9.0, 8.0], "PCM-LoRA": [5.0, 4.0]}
     report._figures(fd, 2.0, "")
-    assert noted == {"ldm.fd_ratio_round2": 0.5, "ldm.fd_floor_round2": 0.25}
+    assert noted == {
+        f"ldm.fd_{name}_round2": value for name, value in (("ratio", 0.5), ("floor", 0.25), ("excess", 1 / 3))
+    }
     report._figures(fd | {"PCM-LoRA + secant, preview": [5.0, 3.0]}, 2.0, "")
-    assert noted["ldm.fd_ratio_preview_round2"] == 0.375
+    assert noted["ldm.fd_ratio_round2"] == 0.375 and noted["ldm.fd_excess_round2"] == 1 / 6
 
 
 @pytest.mark.slow
