@@ -67,11 +67,9 @@ def coverage(result: Mapping[str, Any]) -> str:
     ]
     titles = ["model", "solver", "method", *(f"tol {tol:g}" for tol in tolerances), "worst error / tol"]
     whole = result["summary"]
-    about = (
-        f"All rows in the window. {whole['certified']:,} of {whole['samples']:,} samples certified, windows of 16 rows "
-    )
-    about += f"included; {whole['over']:.2%} further off than tol; the bound is {whole['median_bound_over_error']:.1f} times the "
-    about += f"error in the median. {result['device']}."
+    about = f"All rows in the window. {whole['certified']:,} of {whole['samples']:,} samples certified, windows of 16 "
+    about += f"rows included; {whole['over']:.2%} further off than tol; the bound is "
+    about += f"{whole['median_bound_over_error']:.1f} times the error in the median. {result['device']}."
     return f"{_table(titles, rows, numeric=range(3, 9))}\n\n{about}\n"
 
 
