@@ -124,6 +124,18 @@ def traced(what: str, remedy: str, call: Callable[..., Any], *arguments: Any) ->
         raise ValueError(f"{what} failed ({type(error).__name__}: {reason}); {remedy}") from error
 
 
+def concrete(name: str, value: Any) -> np.ndarray:
+    """The numbers that a user's function returned; a ValueError where it closes over values that are being traced."""
+    try:
+        return np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        raise ValueError(
+            f"{name} uses a value that jax.jit, vmap or grad is tracing; compiled samplers are kept by it, so it may "
+            "only use numbers that are known before: Python's or NumPy's, made outside of the traced function or "
+            "passed to it with static_argnums"
+        ) from None
+
+
 def shown(value: Any) -> str:
     """For messages: arrays by their shape, long things cut."""
     if isinstance(value, (jax.Array, np.ndarray)) and value.ndim:

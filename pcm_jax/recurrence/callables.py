@@ -74,7 +74,7 @@ def _share(switch: Any, rounds: int, window: int) -> None:
                 )
             if jnp.issubdtype(found.dtype, jnp.complexfloating):
                 raise ValueError(f"switch must return real numbers, got {found.dtype}; take their real part")
-            share = np.asarray(jax.lax.map(ask, jnp.arange(rounds, dtype=jnp.int32)), np.float64)
+            share = checks.concrete("switch", jax.lax.map(ask, jnp.arange(rounds, dtype=jnp.int32))).astype(np.float64)
             if not np.all((share >= 0) & (share <= 1)):
                 where = int(np.argwhere(~((share >= 0) & (share <= 1)))[0][0])
                 raise ValueError(
@@ -100,7 +100,7 @@ def _norm(norm: Any, shape: tuple[int, ...], dtype: Any) -> None:
     drawn = np.random.default_rng(0).normal(size=change.shape)
     with jax.ensure_compile_time_eval():
         for probe in (np.zeros_like(drawn), drawn, -drawn):
-            said = np.asarray(norm(jnp.asarray(probe, dtype), jnp.ones(variance.shape, dtype)))
+            said = checks.concrete("norm", norm(jnp.asarray(probe, dtype), jnp.ones(variance.shape, dtype)))
             if not np.all(said >= 0):
                 raise ValueError(
                     f"norm returned {said[~(said >= 0)][0]:g} for finite changes; a residual is at least 0, as of "

@@ -106,9 +106,11 @@ good_files.READERS |= {
 reader.main()
 """
     (tmp_path / "case").mkdir()
-    (tmp_path / "case" / "x").write_bytes(
-        damage.PICKLE.replace(b"cos\nsystem", b"cbuiltins\nlen").replace(b"touch", b"t")
+    harmless = damage.PICKLE.replace(b"cos\nsystem", b"cbuiltins\nlen").replace(b"touch", b"t")
+    assert harmless.startswith(b"cbuiltins\nlen") and b"system" not in harmless, (
+        "this test reads it: it may run nothing"
     )
+    (tmp_path / "case" / "x").write_bytes(harmless)
     reader = files.Reader(tmp_path)
     reader._process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True, cwd=ROOT

@@ -156,3 +156,36 @@ def test_throw_needs_concrete_results():
 def test_tables_and_executors(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def _norm_times(k):
+    return lambda change, variance: k * jnp.sqrt(jnp.mean(change**2, axis=tuple(range(2, change.ndim))))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("norm", lambda k: {"certificate": pcm.certificates.defect_sum(_norm_times(k))}),
+        ("norm", lambda k: {"certificate": pcm.certificates.last_change(_norm_times(k))}),
+        (
+            "switch",
+            lambda k: {
+                "adapter": pcm.switching.FeatureSpace(jnp.float32(0.4)),
+                "switch": lambda see: jnp.clip(k * jnp.ones_like(see.residual), 0, 1),
+            },
+        ),
+    ],
+    ids=["defect_sum", "last_change", "switch"],
+)
+def test_a_function_that_closes_over_a_traced_value_is_named(name, options):
+    """A compiled sampler is kept by its norm and switch: a tracer in them could not be kept."""
+    solver = pcm.solvers.ddim(pcm.schedules.cosine_vp(), 6, prediction="data")
+    noise = jax.random.normal(jax.random.key(0), (2, 4))
+
+    def run(k):
+        call = (lambda params, x, t, cond: params * x, jnp.float32(0.5), noise, solver)
+        return pcm.sample_picard(*call, **options(k)).stats.rounds
+
+    with pytest.raises(ValueError, match=f"^{name} uses a value that jax.jit.*outside of the traced function"):
+        jax.jit(run)(jnp.float32(0.5))
+    assert np.all(run(0.5) >= 1), "the same with a number"
